@@ -1,0 +1,1 @@
+"""What the gateway means, free of I/O: identifiers, messages, rights, states and rules."""

@@ -1,0 +1,1 @@
+"""What is kept: log entries, and the personal values of a message, sealed."""

@@ -1,0 +1,1 @@
+"""The three stores - ledger, blobs, keyring - as narrow Protocols, and their implementations."""

@@ -1,0 +1,129 @@
+"""
+Who a certificate is: the party at the other end of a TLS connection, and whether a signer is registered.
+
+A certificate is matched to registrations by its key, or by its subject together with the CA that issued it. It names
+one party; the configuration refuses registrations in which one certificate would name two.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from gateway.crypto.certs import (
+    CertificateRejected,
+    ClientCa,
+    Rule,
+    TrustedCertificate,
+    check_signer,
+    check_tls_client,
+    matches_subject,
+    spki_sha256,
+)
+from gateway.domain.ids import EnterpriseNumber
+from gateway.domain.registration import CertificateUse, RegisteredCertificate, Registration, Sender
+from gateway.errors import Kind, Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """
+    The party that a TLS certificate names.
+
+    `profiles` None: all profiles. `not_after` is the end of the certificate.
+    """
+
+    party: EnterpriseNumber
+    profiles: frozenset[str] | None
+    spki_sha256: str
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Matches certificates to the registration in force; both are read anew at each call, so changes hold at once."""
+
+    registration: Callable[[], Registration]
+    client_cas: Callable[[], Sequence[ClientCa]]
+
+    def peer(self, certificate: x509.Certificate, now: datetime) -> Peer:
+        """
+        Return the party of a TLS client certificate, re-judged now.
+
+        Raises:
+            Refusal: certificate-revoked, or sender-unknown with the rule that the certificate failed.
+        """
+        try:
+            trusted = check_tls_client(certificate, self.client_cas(), now)
+        except CertificateRejected as rejected:
+            raise _refusal(rejected, "client") from rejected
+        for sender in self.registration().senders.values():
+            entry = _registered(sender, certificate, trusted, CertificateUse.TLS)
+            if entry is not None:
+                return Peer(
+                    party=sender.enterprise_number,
+                    profiles=entry.profiles,
+                    spki_sha256=spki_sha256(certificate),
+                    not_after=certificate.not_valid_after_utc,
+                )
+        raise Refusal(
+            Kind.SENDER_UNKNOWN,
+            "this client certificate is valid but not registered for TLS with any sender; "
+            "ask the gateway's access manager to add it to your registration",
+        )
+
+    def check_signer(
+        self, claimed: EnterpriseNumber, certificate: x509.Certificate, *, party: EnterpriseNumber, now: datetime
+    ) -> None:
+        """
+        Agree that `certificate` may sign messages of the sender `claimed` that `party` hands over.
+
+        Raises:
+            Refusal: sender-unknown, signer-mismatch, certificate-revoked, or signature-invalid with the rule.
+        """
+        senders = self.registration().senders
+        sender = senders.get(claimed)
+        if sender is None or (party != claimed and party not in sender.processors):
+            raise Refusal(
+                Kind.SIGNER_MISMATCH,
+                "the signed Sender is neither the party of the client certificate nor a sender it may send for",
+            )
+        try:
+            trusted = check_signer(certificate, self.client_cas(), now)
+        except CertificateRejected as rejected:
+            raise _refusal(rejected, "signing") from rejected
+        signers = [sender] if party == claimed or party not in senders else [sender, senders[party]]
+        if not any(_registered(signer, certificate, trusted, CertificateUse.SIGNING) for signer in signers):
+            raise Refusal(
+                Kind.SIGNER_MISMATCH,
+                "the certificate in KeyInfo is not registered for signing by this sender; sign with a registered "
+                "certificate, or have this one added to the registration",
+            )
+
+
+def _registered(
+    sender: Sender, certificate: x509.Certificate, trusted: TrustedCertificate, use: CertificateUse
+) -> RegisteredCertificate | None:
+    for entry in sender.certificates:
+        if use in entry.uses and _matches(entry, certificate, trusted):
+            return entry
+    return None
+
+
+def _matches(entry: RegisteredCertificate, certificate: x509.Certificate, trusted: TrustedCertificate) -> bool:
+    if entry.spki_sha256 is not None:
+        return entry.spki_sha256 == spki_sha256(certificate)
+    return (
+        entry.subject is not None and entry.issuer_ca == trusted.ca.name and matches_subject(certificate, entry.subject)
+    )
+
+
+def _refusal(rejected: CertificateRejected, which: str) -> Refusal:
+    if rejected.rule is Rule.REVOKED:
+        return Refusal(
+            Kind.CERTIFICATE_REVOKED,
+            f"the {which} certificate is revoked ({rejected.detail}); use another, registered certificate",
+        )
+    kind = Kind.SENDER_UNKNOWN if which == "client" else Kind.SIGNATURE_INVALID
+    return Refusal(kind, f"the {which} certificate is refused: {rejected}", extra={"rule": str(rejected.rule)})

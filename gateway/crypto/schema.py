@@ -1,0 +1,134 @@
+"""
+The closed XML schemas of our formats, and their faults put as field errors.
+
+The texts of libxml2 quote the wrong value, which may be a personal number; what leaves here names elements and rules.
+"""
+
+import re
+import threading
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from lxml import etree
+
+from gateway.errors import FieldError
+
+__all__ = ["local_name", "pointer_to", "read_schema", "schema_faults"]
+
+_FOLDER = Path(__file__).parent
+_FAULTS_SHOWN = 100
+_NAME_SHOWN = 64
+
+# An XMLSchema object keeps the faults of its last run in itself and drops the GIL while it runs, so that two threads
+# would read each other's; one run takes some 50 µs.
+_ONE_RUN_AT_A_TIME = threading.Lock()
+
+_ATTRIBUTE = re.compile(r"Element '[^']*', attribute '([^']*)': ")
+_FACET = re.compile(r"\[facet '([A-Za-z]+)'\]")
+_EXPECTED = re.compile(r" Expected is (?:one of )?\( (.*) \)\.\Z")
+_STEP = re.compile(r"/(?:([^/:\[]+):)?([^/\[]+)(?:\[([0-9]+)\])?")
+_LENGTHS = {"minLength": "is too short", "maxLength": "is too long"}
+
+
+@cache
+def read_schema(name: Literal["message.xsd", "receipt.xsd"]) -> etree.XMLSchema:
+    """Return a schema of this package, compiled once per process from its own files, without network."""
+    return etree.XMLSchema(file=str(_FOLDER / name))
+
+
+def schema_faults(schema: etree.XMLSchema, root: etree._Element) -> list[FieldError]:
+    """Return what keeps `root` from the schema, in document order: one fault per field, at most 100; empty: valid."""
+    with _ONE_RUN_AT_A_TIME:
+        if schema(root):
+            return []
+        log: list[etree._LogEntry] = list(schema.error_log)  # type: ignore[call-overload]  # the stubs forget that it iterates
+    entries = [(entry.path, entry.type_name, entry.message) for entry in log]
+    faults: dict[str, FieldError] = {}
+    for path, kind, message in entries:
+        fault = _fault(root, path, kind, message)
+        faults.setdefault(fault.pointer, fault)
+        if len(faults) == _FAULTS_SHOWN:
+            break
+    return list(faults.values())
+
+
+def local_name(element: etree._Element) -> str:
+    """Return the name of an element without its namespace, cut to 64 characters; `#` for a comment."""
+    return etree.QName(element).localname[:_NAME_SHOWN] if isinstance(element.tag, str) else "#"
+
+
+def pointer_to(element: etree._Element, attribute: str = "") -> str:
+    """Return an XPath of an element or its attribute without namespaces: `/Message/Documents/Document[2]/@size`."""
+    steps = [f"@{attribute[:_NAME_SHOWN]}"] if attribute else []
+    node: etree._Element | None = element
+    while node is not None:
+        before = sum(1 for _ in node.itersiblings(node.tag, preceding=True))
+        alone = before == 0 and next(node.itersiblings(node.tag), None) is None
+        parent = node.getparent()
+        steps.append(local_name(node) + ("" if alone or parent is None else f"[{before + 1}]"))
+        node = parent
+    return "/" + "/".join(reversed(steps))
+
+
+def _fault(root: etree._Element, path: str, kind: str, message: str) -> FieldError:
+    attribute = _ATTRIBUTE.match(message)
+    return FieldError(
+        pointer=pointer_to(_element_at(root, path), attribute[1] if attribute else ""),
+        detail=_rule(kind, message),
+    )
+
+
+def _element_at(root: etree._Element, path: str) -> etree._Element:
+    """
+    Follow a path as libxml2 writes it, `/*/*[7]/ds:Name[2]`, and stop at the deepest element found.
+
+    It is no XPath: its prefixes are those of the document, so that XPath could not resolve them.
+    """
+    node = root
+    for prefix, name, place in _STEP.findall(path)[1:]:
+        wanted = (
+            child
+            for child in node.iterchildren(tag=etree.Element)
+            if name == "*" or (local_name(child) == name and (child.prefix or "") == prefix)
+        )
+        child = next(islice(wanted, int(place or 1) - 1, None), None)
+        if child is None:
+            return node
+        node = child
+    return node
+
+
+def _rule(kind: str, message: str) -> str:
+    # Only what follows the last occurrence of libxml2's own words is taken over, which is text of our schema; the
+    # value, which is the sender's, stands before them.
+    if facet := _FACET.search(message):
+        return _facet_rule(facet[1], message)
+    match kind:
+        case "SCHEMAV_ELEMENT_CONTENT":
+            expected = _EXPECTED.search(message)
+            names = ", ".join(re.sub(r"\{[^}]*\}", "", expected[1]).split(", ")) if expected else "nothing more"
+            missing = "Missing child element" in message
+            return f"{'is incomplete' if missing else 'is not expected here'}; expected: {names}"
+        case "SCHEMAV_CVC_COMPLEX_TYPE_3_2_1" | "SCHEMAV_CVC_COMPLEX_TYPE_3_2_2":
+            return "is not an attribute of this element"
+        case "SCHEMAV_CVC_COMPLEX_TYPE_4":
+            return "a required attribute is missing"
+        case "SCHEMAV_CVC_COMPLEX_TYPE_2_1" | "SCHEMAV_CVC_COMPLEX_TYPE_2_3":
+            return "holds elements only, no text"
+        case "SCHEMAV_CVC_ELT_1":
+            return "is not the expected root element"
+        case _:
+            return "does not keep the schema"
+
+
+def _facet_rule(facet: str, message: str) -> str:
+    match facet:
+        case "pattern":
+            return "does not match " + message.rpartition(" is not accepted by the pattern '")[2].removesuffix("'.")
+        case "enumeration":
+            allowed = message.rpartition(" is not an element of the set {")[2].removesuffix("}.")
+            return "is not one of " + allowed.replace("'", "")
+        case _:
+            return _LENGTHS.get(facet, f"does not keep the rule {facet}")

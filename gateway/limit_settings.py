@@ -1,0 +1,120 @@
+"""What may be asked of the gateway, and when it tries again, asks and erases: `[limits]` to `[workers]`."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from gateway.domain.schedule import PollRules, RetryRules
+from gateway.toml_reader import Table
+from gateway.toml_values import duration, integer, number
+
+_DAY: Final = timedelta(days=1)
+_DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one sender, one connection or one message may ask of the gateway."""
+
+    documents: int = 20
+    message_bytes: int = 30_000_000
+    manifest_bytes: int = 262_144
+    connections: int = 1_000
+    requests_in_flight: int = 200
+    handshake_timeout: timedelta = timedelta(seconds=10)
+    header_timeout: timedelta = timedelta(seconds=15)
+    body_stall: timedelta = timedelta(seconds=20)
+    minimum_bytes_per_s: int = 1_000
+    drain_timeout: timedelta = timedelta(seconds=30)
+    created_at_past: timedelta = timedelta(hours=24)
+    created_at_future: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long documents stay that no sender set a term for."""
+
+    keep_undelivered: timedelta = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Who delivers: how many at once, for how long they hold a delivery, how often they look for work."""
+
+    count: int = 4
+    lease_s: float = 60.0
+    poll_s: float = 1.0
+
+
+def read_limits(table: Table) -> Limits:
+    """Read `[limits]`."""
+    usual = Limits()
+    timeout = duration(timedelta(seconds=1), timedelta(hours=1))
+    past, future = duration(timedelta(minutes=1), 30 * _DAY), duration(timedelta(0), _DAY)
+    limits = Limits(
+        documents=table.optional("documents", integer(1, 100), usual.documents),
+        message_bytes=table.optional("message_bytes", integer(1_000, 1_073_741_824), usual.message_bytes),
+        manifest_bytes=table.optional("manifest_bytes", integer(16_384, 1_048_576), usual.manifest_bytes),
+        connections=table.optional("connections", integer(1, 100_000), usual.connections),
+        requests_in_flight=table.optional("requests_in_flight", integer(1, 100_000), usual.requests_in_flight),
+        handshake_timeout=table.optional("handshake_timeout", timeout, usual.handshake_timeout),
+        header_timeout=table.optional("header_timeout", timeout, usual.header_timeout),
+        body_stall=table.optional("body_stall", timeout, usual.body_stall),
+        minimum_bytes_per_s=table.optional("minimum_bytes_per_s", integer(0, 1_000_000_000), usual.minimum_bytes_per_s),
+        drain_timeout=table.optional("drain_timeout", timeout, usual.drain_timeout),
+        created_at_past=table.optional("created_at_past", past, usual.created_at_past),
+        created_at_future=table.optional("created_at_future", future, usual.created_at_future),
+    )
+    if limits.requests_in_flight > limits.connections:
+        table.wrong("requests_in_flight", "must not be more than connections")
+    return limits
+
+
+def read_retry(table: Table) -> RetryRules:
+    """Read `[retry]`."""
+    usual = RetryRules()
+    rules = RetryRules(
+        first_delay_s=table.optional("first_delay_s", number(1, _DAY_S), usual.first_delay_s),
+        longest_delay_s=table.optional("longest_delay_s", number(1, 7 * _DAY_S), usual.longest_delay_s),
+        decide_after_s=table.optional("decide_after_s", number(1, 30 * _DAY_S), usual.decide_after_s),
+        jitter=table.optional("jitter", number(0, 0.9), usual.jitter),
+    )
+    if rules.first_delay_s > rules.longest_delay_s:
+        table.wrong("first_delay_s", "must not be longer than longest_delay_s")
+    if rules.longest_delay_s > rules.decide_after_s:
+        table.wrong("longest_delay_s", "must not be longer than decide_after_s")
+    return rules
+
+
+def read_polling(table: Table) -> PollRules:
+    """Read `[polling]`."""
+    usual = PollRules()
+    often, late = number(1, 30 * _DAY_S), number(1, 365 * _DAY_S)
+    rules = PollRules(
+        read_status_s=table.optional_list("read_status_s", often, usual.read_status_s),
+        read_status_then_s=table.optional("read_status_then_s", often, usual.read_status_then_s),
+        print_s=table.optional("print_s", often, usual.print_s),
+        print_silent_after_s=table.optional("print_silent_after_s", late, usual.print_silent_after_s),
+    )
+    if list(rules.read_status_s) != sorted(rules.read_status_s):
+        table.wrong("read_status_s", "must go up: each counts from the hand-over")
+    return rules
+
+
+def read_retention(table: Table) -> Retention:
+    """Read `[retention]`."""
+    kept = duration(_DAY, 3_650 * _DAY)
+    return Retention(keep_undelivered=table.optional("keep_undelivered", kept, Retention().keep_undelivered))
+
+
+def read_workers(table: Table) -> Workers:
+    """Read `[workers]`."""
+    usual = Workers()
+    workers = Workers(
+        count=table.optional("count", integer(1, 1_000), usual.count),
+        lease_s=table.optional("lease_s", number(5, 3_600), usual.lease_s),
+        poll_s=table.optional("poll_s", number(0.05, 60), usual.poll_s),
+    )
+    if workers.poll_s >= workers.lease_s:
+        table.wrong("poll_s", "must be shorter than lease_s")
+    return workers

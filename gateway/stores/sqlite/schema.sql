@@ -1,0 +1,245 @@
+-- Times are Unix milliseconds, UTC. Ids are the 16 bytes of a UUID. Columns named sealed_* hold ciphertext only.
+
+CREATE TABLE kek (
+  kek_id BLOB PRIMARY KEY,
+  sender_id BLOB NOT NULL,
+  year INTEGER NOT NULL,
+  master_id TEXT NOT NULL,
+  wrapped BLOB NOT NULL,
+  UNIQUE (sender_id, year)
+) STRICT, WITHOUT ROWID;
+
+-- A destroyed key is a deleted row; nothing else makes sealed bytes unreadable for good.
+CREATE TABLE dek (
+  dek_id BLOB PRIMARY KEY,
+  kek_id BLOB NOT NULL REFERENCES kek (kek_id),
+  purpose TEXT NOT NULL CHECK (purpose IN ('document', 'meta', 'log')),
+  wrapped BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE index_key (
+  purpose TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  master_id TEXT NOT NULL,
+  wrapped BLOB NOT NULL,
+  PRIMARY KEY (purpose, version)
+) STRICT, WITHOUT ROWID;
+
+-- The log key of a sender and year.
+CREATE TABLE log_key (
+  sender_id BLOB NOT NULL,
+  year INTEGER NOT NULL,
+  dek_id BLOB NOT NULL REFERENCES dek (dek_id),
+  PRIMARY KEY (sender_id, year)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE message (
+  position INTEGER PRIMARY KEY AUTOINCREMENT, -- order of commit; the cursor of lists
+  message_id BLOB NOT NULL UNIQUE,
+  revision INTEGER NOT NULL DEFAULT 0, -- counts changes; a change names the revision it saw
+  sender TEXT NOT NULL,
+  profile TEXT NOT NULL,
+  party TEXT NOT NULL, -- who handed it over
+  registration_version INTEGER NOT NULL,
+  reference TEXT NOT NULL,
+  category TEXT NOT NULL,
+  legal_basis TEXT NOT NULL,
+  language TEXT NOT NULL,
+  lane TEXT NOT NULL,
+  status TEXT NOT NULL,
+  accepted_at INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  deliver_not_before INTEGER,
+  deliver_before INTEGER,
+  retention_s INTEGER NOT NULL,
+  billing_reference TEXT,
+  route TEXT NOT NULL, -- JSON, see rows.py
+  letterhead TEXT NOT NULL, -- JSON, see rows.py
+  print_options TEXT NOT NULL, -- JSON, see rows.py
+  dossier_rule INTEGER NOT NULL, -- 1: a dossier must still be in force at a deferred dispatch
+  content_sha256 BLOB NOT NULL,
+  message_sha256 BLOB NOT NULL,
+  recipient_index BLOB,
+  recipient_index_version INTEGER,
+  meta_dek_id BLOB NOT NULL,
+  sealed_recipient BLOB NOT NULL,
+  sealed_subject BLOB NOT NULL,
+  sealed_purpose BLOB NOT NULL,
+  sealed_signed_message BLOB NOT NULL,
+  receipt_jws TEXT NOT NULL,
+  receipt_xml BLOB NOT NULL,
+  copy_state TEXT NOT NULL,
+  copy_until INTEGER,
+  retrievals INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX message_by_sender ON message (sender, profile, position);
+CREATE INDEX message_by_recipient ON message (recipient_index) WHERE recipient_index IS NOT NULL;
+CREATE INDEX message_to_erase ON message (copy_until) WHERE copy_state IN ('kept', 'awaiting-erasure');
+
+-- Outlives the message: a reference is burnt for as long as metadata is kept.
+CREATE TABLE reference (
+  sender TEXT NOT NULL,
+  profile TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  message_id BLOB NOT NULL,
+  content_sha256 BLOB NOT NULL,
+  PRIMARY KEY (sender, profile, reference)
+) STRICT, WITHOUT ROWID;
+
+-- A document's id is also the id of its blob. Cover pages are documents that we made, for one delivery.
+CREATE TABLE document (
+  document_id BLOB PRIMARY KEY,
+  message_id BLOB NOT NULL,
+  delivery_id BLOB, -- of a cover page
+  number INTEGER NOT NULL,
+  part TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('document', 'cover')),
+  media_type TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  sha256 BLOB NOT NULL,
+  main INTEGER NOT NULL,
+  signed INTEGER NOT NULL,
+  pages INTEGER,
+  sealed_filename BLOB NOT NULL,
+  dek_id BLOB NOT NULL,
+  key_destroyed_at INTEGER,
+  blob_erased_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX document_by_message ON document (message_id, number);
+CREATE INDEX document_blob_to_erase ON document (key_destroyed_at)
+  WHERE key_destroyed_at IS NOT NULL AND blob_erased_at IS NULL;
+
+-- A delivery is also its own queue entry: next_action, due_at, lease.
+CREATE TABLE delivery (
+  delivery_id BLOB PRIMARY KEY,
+  message_id BLOB NOT NULL,
+  number INTEGER NOT NULL,
+  channel TEXT NOT NULL,
+  provider TEXT NOT NULL,
+  lane TEXT NOT NULL,
+  status TEXT NOT NULL,
+  status_at INTEGER NOT NULL,
+  reason TEXT,
+  code TEXT, -- the provider's word for the reason
+  provider_reference TEXT,
+  barcode TEXT,
+  handed_over_at INTEGER,
+  posted_at INTEGER,
+  read_seen_at INTEGER,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  first_attempt_at INTEGER,
+  next_action TEXT NOT NULL,
+  due_at INTEGER,
+  deadline_at INTEGER, -- late after this
+  lease_token INTEGER NOT NULL DEFAULT 0, -- grows with each claim; the fence
+  lease_until INTEGER,
+  worker TEXT,
+  UNIQUE (message_id, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_due ON delivery (lane DESC, due_at) WHERE next_action IN ('send', 'reconcile', 'poll');
+CREATE INDEX delivery_to_decide ON delivery (deadline_at) WHERE next_action = 'decide';
+CREATE INDEX delivery_deadline ON delivery (deadline_at) WHERE next_action <> 'none';
+
+CREATE TABLE attempt (
+  delivery_id BLOB NOT NULL,
+  number INTEGER NOT NULL,
+  action TEXT NOT NULL,
+  worker TEXT NOT NULL,
+  started_at INTEGER NOT NULL,
+  deadline_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  outcome TEXT,
+  code TEXT,
+  PRIMARY KEY (delivery_id, number)
+) STRICT, WITHOUT ROWID;
+
+-- Traffic, privacy and admin log. `entry` is the canonical JSON that the leaf commits to; it holds no personal value.
+CREATE TABLE log_entry (
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  entry_id BLOB NOT NULL UNIQUE,
+  log TEXT NOT NULL CHECK (log IN ('traffic', 'privacy', 'admin')),
+  at INTEGER NOT NULL,
+  event TEXT NOT NULL,
+  sender TEXT,
+  profile TEXT,
+  message_id BLOB,
+  delivery_id BLOB,
+  about_index BLOB,
+  about_index_version INTEGER,
+  entry BLOB NOT NULL,
+  leaf_sha256 BLOB NOT NULL,
+  dek_id BLOB,
+  sealed_clear BLOB
+) STRICT;
+CREATE INDEX log_entry_by_message ON log_entry (message_id, position) WHERE message_id IS NOT NULL;
+CREATE INDEX log_entry_about ON log_entry (about_index, position) WHERE about_index IS NOT NULL;
+CREATE TRIGGER log_entry_never_changes BEFORE UPDATE ON log_entry
+BEGIN
+  SELECT RAISE(ABORT, 'log entries never change');
+END;
+CREATE TRIGGER log_entry_never_goes BEFORE DELETE ON log_entry
+BEGIN
+  SELECT RAISE(ABORT, 'log entries are never deleted one by one');
+END;
+
+CREATE TABLE dossier (
+  dossier_id BLOB PRIMARY KEY,
+  sender TEXT NOT NULL,
+  category TEXT NOT NULL,
+  recipient_index BLOB NOT NULL,
+  recipient_index_version INTEGER NOT NULL,
+  from_on TEXT NOT NULL, -- ISO 8601 date
+  until_on TEXT, -- last day in force; NULL: until ended
+  registered_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  dek_id BLOB NOT NULL,
+  sealed_recipient BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dossier_by_recipient ON dossier (sender, category, recipient_index);
+
+CREATE TABLE quota (
+  sender TEXT NOT NULL,
+  profile TEXT NOT NULL,
+  day TEXT NOT NULL, -- ISO 8601 date in Europe/Brussels
+  messages INTEGER NOT NULL,
+  paper INTEGER NOT NULL,
+  PRIMARY KEY (sender, profile, day)
+) STRICT, WITHOUT ROWID;
+
+-- What the recipient of a paper letter can open with the code on its cover page. Keyed hashes only.
+CREATE TABLE retrieval (
+  delivery_id BLOB PRIMARY KEY,
+  message_id BLOB NOT NULL,
+  token_hash BLOB NOT NULL UNIQUE,
+  number_hash BLOB NOT NULL UNIQUE,
+  code_hash BLOB NOT NULL,
+  index_version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  failures INTEGER NOT NULL DEFAULT 0,
+  locked_until INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- A blob under a tombstone can no longer be committed; only then is it removed.
+CREATE TABLE tombstone (
+  blob_id BLOB PRIMARY KEY,
+  at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE registration_version (
+  version INTEGER PRIMARY KEY,
+  digest BLOB NOT NULL,
+  at INTEGER NOT NULL,
+  author TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE suspension (
+  sender TEXT PRIMARY KEY,
+  at INTEGER NOT NULL,
+  reason TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Readiness proves that a commit is durable by moving this one row.
+CREATE TABLE heartbeat (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  at INTEGER NOT NULL
+) STRICT;

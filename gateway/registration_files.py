@@ -4,7 +4,7 @@ Reads who may send what: a TOML file per sender, and the list of categories of p
 Every file is read before anything is refused, so that one run shows every mistake of all of them.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from gateway.domain.registration import (
     Sender,
 )
 from gateway.domain.routing import FALLBACK_TRIGGERS
-from gateway.toml_reader import ConfigInvalid, Findings, Table, open_table, shown
+from gateway.toml_reader import Findings, Table, open_table, shown
 from gateway.toml_values import BOOLEAN, DATE, choice, days, duration, integer, of_text, text
 
 FLEMISH_GOVERNMENT: Final = EnterpriseNumber("0316380841")  # one number, many bodies: the OVO code tells which
@@ -105,7 +105,7 @@ def _read_categories(file: Path, findings: Findings) -> dict[str, str] | None:
     table = root.table("categories")
     categories: dict[str, str] = {}
     for written, category in table.names(_SLUG):
-        categories[category] = (entry := table.table(written)).required("description", text())
+        categories[category] = table.table(written).required("description", text())
     if not categories:
         root.wrong("categories", "is missing; name at least one, as [categories.<id>] with a description")
     root.finish()
@@ -331,7 +331,6 @@ def _check_certificates(read: Iterable[tuple[Table, Sender]]) -> None:
             if not name:
                 continue
             if name in known:
-                root.wrong(
-                    "certificates", f"is named at {known[name]} already; a certificate names one party", number=number
-                )
+                also = f"is named at {known[name]} already; register each once, for one party only"
+                root.wrong("certificates", also, number=number)
             known.setdefault(name, root.place("certificates", number))

@@ -24,7 +24,7 @@ import rfc8785
 from lxml import etree
 
 from gateway.crypto.fields import Path, message_from_json
-from gateway.crypto.schema import local_name
+from gateway.crypto.schema import local_name, new_root
 from gateway.crypto.values import format_instant
 from gateway.domain.message import DocumentEntry, Message, PostalAddress, PrintOptions
 
@@ -33,7 +33,6 @@ __all__ = ["MESSAGE_NAMESPACE", "MESSAGE_ROOT", "content_sha256", "message_json"
 MESSAGE_NAMESPACE: Final = "urn:document-gateway:message:1"
 MESSAGE_ROOT: Final = f"{{{MESSAGE_NAMESPACE}}}Message"
 
-_NAMESPACES: Final[dict[str | None, str]] = {None: MESSAGE_NAMESPACE}
 _DIGITS: Final = re.compile(r"[0-9]{1,12}\Z")
 _TRUTHS: Final = {"true": True, "false": False}
 _TRUTH_ATTRIBUTES: Final = frozenset({"duplex", "colour", "main", "signed"})
@@ -55,7 +54,7 @@ def read_message(root: etree._Element, *, allow_test_ssin: bool) -> Message:
 
 def write_message(message: Message) -> etree._Element:
     """Return the XML of a message, unsigned and not indented; `read_message` gives the same message back."""
-    root = etree.Element(MESSAGE_ROOT, {"Id": "message"}, nsmap=_NAMESPACES)
+    root = new_root(MESSAGE_ROOT)
     _write_members(root, message_json(message))
     return root
 

@@ -1,5 +1,5 @@
 """
-The closed XML schemas of our formats, and their faults put as field errors.
+The closed XML schemas of our formats, the faults they find put as field errors, and names and places of elements.
 
 The texts of libxml2 quote the wrong value, which may be a personal number; what leaves here names elements and rules.
 """
@@ -15,7 +15,7 @@ from lxml import etree
 
 from gateway.errors import FieldError
 
-__all__ = ["local_name", "pointer_to", "read_schema", "schema_faults"]
+__all__ = ["local_name", "new_root", "pointer_to", "read_schema", "schema_faults"]
 
 _FOLDER = Path(__file__).parent
 _FAULTS_SHOWN = 100
@@ -52,6 +52,13 @@ def schema_faults(schema: etree.XMLSchema, root: etree._Element) -> list[FieldEr
         if len(faults) == _FAULTS_SHOWN:
             break
     return list(faults.values())
+
+
+def new_root(name: str) -> etree._Element:
+    """Return the empty root of a document, `{namespace}Name`, its Id the name in lower case."""
+    qualified = etree.QName(name)
+    namespaces = {None: qualified.namespace}
+    return etree.Element(name, {"Id": qualified.localname.lower()}, nsmap=namespaces)  # type: ignore[arg-type]  # the stubs forget the default namespace
 
 
 def local_name(element: etree._Element) -> str:

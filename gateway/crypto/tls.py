@@ -166,7 +166,9 @@ def _identify(context: ssl.SSLContext, certificate: Path, key_file: Path) -> Non
         # An empty password makes an encrypted key fail, where the default would ask on the terminal and wait.
         context.load_cert_chain(certificate, key_file, password="")
     except OSError as exc:  # ssl.SSLError is one
-        raise TlsRefused(f"{certificate} with {key_file}: {_reason(exc)}") from exc
+        raise TlsRefused(
+            f"{certificate} and {key_file} are not a PEM certificate and its unencrypted key: {_reason(exc)}"
+        ) from exc
 
 
 def _trust(context: ssl.SSLContext, certificates: Iterable[x509.Certificate]) -> None:

@@ -77,7 +77,7 @@ _FRAGMENT: Final = re.compile(r"[#/]([A-Za-z0-9-]{1,32})\Z")
 _SPACE: Final = re.compile(r"[ \t\r\n]+")
 
 _too_deep = etree.XPath("boolean(" + "/*" * (_DEPTH_LIMIT + 1) + ")")
-_sender_number = etree.XPath("string(/*/*[local-name()='Sender']/*[local-name()='EnterpriseNumber'])")
+_string = etree.XPath("string()")  # unlike `text`, it does not end at a comment
 _namespaced_attributes = etree.XPath("//@*[namespace-uri()]/..")
 
 
@@ -366,8 +366,10 @@ def _signxml_verify(received: _Received) -> VerifyResult:
 
 
 def _sender(root: etree._Element) -> EnterpriseNumber:
+    namespace = f"{{{etree.QName(root).namespace}}}"
+    element = root.find(f"{namespace}Sender/{namespace}EnterpriseNumber")
     try:
-        return parse_enterprise_number(cast("str", _sender_number(root)))
+        return parse_enterprise_number("" if element is None else cast("str", _string(element)))
     except InvalidIdentifier as exc:
         pointer = f"/{local_name(root)}/Sender/EnterpriseNumber"
         raise _wrong([FieldError(pointer=pointer, detail=str(exc))]) from exc

@@ -1,0 +1,1 @@
+"""The sender edge: mutual TLS and HTTP in front of the first spine."""

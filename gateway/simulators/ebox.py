@@ -19,12 +19,13 @@ from aiohttp import hdrs, web
 from gateway.simulators.control import control_routes
 from gateway.simulators.ebox_boxes import Boxes
 from gateway.simulators.ebox_message import Dialect, invalid
-from gateway.simulators.ebox_registry import Published, PublishCall, Registry, status_message
+from gateway.simulators.ebox_registry import PublishCall, Published, Registry, status_message
 from gateway.simulators.ebox_settings import DEMO_TRIPLES, EboxPaths, Triple, WithoutConsent
 from gateway.simulators.ebox_upload import read_upload
 from gateway.simulators.faults import FaultEngine
 from gateway.simulators.front import Advance, Answer, Clock, Front, Refusal, utc_now
 from gateway.simulators.records import Records
+from gateway.simulators.structured import sf_string
 from gateway.simulators.tokens import (
     SCOPE_CONSULTATION,
     SCOPE_PREFERENCE,
@@ -42,7 +43,6 @@ PUBLISH_SCOPES: Final = frozenset({SCOPE_PUBLICATION, SCOPE_REPRESENTATIVE})
 STATUS_SCOPES: Final = PUBLISH_SCOPES | {SCOPE_CONSULTATION}
 PREFERENCE_SCOPES: Final = frozenset({SCOPE_PREFERENCE})
 
-_SF_STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"\Z')  # RFC 8941, section 3.3.3
 _BEARER: Final = re.compile(r"Bearer ([A-Za-z0-9._~+/-]+=*)\Z", re.IGNORECASE)
 
 _Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
@@ -65,8 +65,8 @@ class EboxSimulator:
     """
     One e-Box environment: `app` serves it; `faults`, `records`, `registry` and `boxes` are its Python control.
 
-    `public_url` is the origin that token assertions name as audience; until it is set, the origin of each request
-    counts. `limit_bytes` bounds the files of one message together. See `Boxes` for `mandates` and `without_consent`.
+    `public_url` is the origin that token assertions name as audience; without it, the origin of each request counts.
+    `limit_bytes` bounds the files of one message together. See `Boxes` for `mandates` and `without_consent`.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class EboxSimulator:
         triples: Iterable[Triple] = DEMO_TRIPLES,
         mandates: Iterable[tuple[str, str]] | None = None,
         paths: EboxPaths | None = None,
+        public_url: str | None = None,
         clock: Clock = utc_now,
         advance: Advance = "on-poll",
         without_consent: WithoutConsent = "refuse",
@@ -85,7 +86,7 @@ class EboxSimulator:
         token_lifetime: timedelta = timedelta(minutes=5),
     ) -> None:
         self.paths = paths or EboxPaths()
-        self.public_url: str | None = None
+        self._public_url = public_url
         self.records = Records(clock=clock)
         self.faults = FaultEngine(
             operations=OPERATIONS,
@@ -150,7 +151,7 @@ class EboxSimulator:
             return _Form(fields={name: value for name, value in fields if isinstance(value, str)})
 
         async def act(form: _Form) -> Answer:
-            origin = self.public_url or f"{request.scheme}://{request.host}"
+            origin = self._public_url or f"{request.scheme}://{request.host}"
             payload = self.tokens.issue(form.fields, {origin + self.paths.token})
             return Answer(status=HTTPStatus.OK, payload=payload, headers={hdrs.CACHE_CONTROL: "no-store"})
 
@@ -248,12 +249,6 @@ class EboxSimulator:
 
     async def _order_expiry(self, _order: Mapping[str, Any]) -> dict[str, Any]:
         return {"expired": self.tokens.expire_all()}
-
-
-def sf_string(text: str) -> str | None:
-    """Return the value of an RFC 8941 string, or None if `text` is none."""
-    quoted = _SF_STRING.match(text.strip(" "))
-    return None if quoted is None else re.sub(r"\\(.)", r"\1", quoted.group(1))
 
 
 def _header_facts(request: web.Request) -> dict[str, str]:

@@ -81,12 +81,7 @@ class Received(Protocol):
         """What an order may match: fact names and values from the body."""
 
 
-class ErrorForm(Protocol):
-    """How a provider words an error."""
-
-    def __call__(self, operation: str, refusal: Refusal) -> Any:
-        """Return the JSON payload."""
-
+ErrorForm = Callable[[str, Refusal], Any]  # (operation, refusal) -> the JSON in which the provider words it
 
 _ReceivedT = TypeVar("_ReceivedT", bound=Received)
 

@@ -1,8 +1,8 @@
 """
 What a print job must look like: its fields, its recipient, its PDF files.
 
-All faults are found at once, each with a code and the field it is about. Page rules as in the PDF checks of public print
-services (A4 portrait within 2 mm); postal rules as in the guides of the Belgian post.
+All faults are found at once, each with a code and the field it is about. Page rules as in the PDF checks of public
+print services (A4 portrait within 2 mm); postal rules as in the guides of the Belgian post.
 """
 
 import base64
@@ -33,17 +33,12 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 _COUNTRY: Final = re.compile(r"[A-Z]{2}\Z")
 _BELGIAN_POSTCODE: Final = re.compile(r"[1-9][0-9]{3}\Z")
-# Field, whether it is required, longest text. The post refuses the announcement of a registered item whose fields are
-# longer than 50 characters.
-_ADDRESS: Final = (
-    ("name", True, 50),
-    ("name2", False, 50),
-    ("street", True, 50),
-    ("number", True, 15),
-    ("box", False, 15),
-    ("postcode", True, 15),
-    ("municipality", True, 50),
-)
+_LONGEST_LINE: Final = 100
+_LONGEST_REGISTERED_LINE: Final = 50  # the post refuses the announcement of a registered item above that
+_LONGEST_SHORT: Final = 15
+_MOST_LINES: Final = 6
+_ADDRESS_LINES: Final = (("name", True), ("name2", False), ("street", True), ("municipality", True))
+_ADDRESS_SHORT: Final = (("number", True), ("box", False), ("postcode", True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +110,7 @@ def check_job(body: Mapping[str, Any], *, keep_bytes: bool) -> PrintJob:
     product = check.choice("product", PRODUCTS, required=True)
     check.choice("priority", PRIORITIES, required=False)
     check.address("recipient", required=True)
-    check.address("returnAddress", required=False)
+    check.return_address()
     check.moment("notBefore")
     callback_url = check.url("callbackUrl")
     request_id = check.text("requestId", _REQUEST_ID)
@@ -201,19 +196,26 @@ class _Check:
         if not isinstance(address, dict):
             self.wrong("required" if address is None else "invalid", name)
             return
-        for part, is_required, longest in _ADDRESS:
-            value = address.get(part)
-            if value is None and not is_required:
-                continue
-            if not isinstance(value, str) or not value.strip():
-                self.wrong("required" if value is None else "invalid", f"{name}.{part}")
-            elif len(value) > longest:
-                self.wrong("too-long", f"{name}.{part}")
+        is_standard = self._body.get("product") == "standard"
+        longest = _LONGEST_LINE if is_standard else _LONGEST_REGISTERED_LINE
+        for part, is_required in _ADDRESS_LINES:
+            self._address_part(address, name, part, longest, required=is_required)
+        for part, is_required in _ADDRESS_SHORT:
+            self._address_part(address, name, part, _LONGEST_SHORT, required=is_required)
         country = address.get("countryIso2")
         if not isinstance(country, str) or not _COUNTRY.match(country):
             self.wrong("required" if country is None else "invalid", f"{name}.countryIso2")
         elif country == "BE" and not _BELGIAN_POSTCODE.match(str(address.get("postcode", ""))):
             self.wrong("invalid", f"{name}.postcode")
+
+    def _address_part(self, address: Mapping[str, Any], name: str, part: str, longest: int, *, required: bool) -> None:
+        value = address.get(part)
+        if value is None and not required:
+            return
+        if not isinstance(value, str) or not value.strip():
+            self.wrong("required" if value is None else "invalid", f"{name}.{part}")
+        elif len(value) > longest:
+            self.wrong("too-long", f"{name}.{part}")
 
     def documents(self, *, keep_bytes: bool) -> tuple[tuple[KeptDocument, ...], list[int]]:
         """Return the files and their page counts, as far as they are sound."""

@@ -22,7 +22,7 @@ from aiohttp import web
 from gateway.simulators.front import Clock
 from gateway.simulators.records import Outcome, Records
 
-SECRET_PREFIX: Final = "whsec_"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the mark of a secret, not one
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10.0)
 
 
@@ -98,14 +98,10 @@ class WebhookSender:
         }
         tls = True if self._settings.tls is None else self._settings.tls
         try:
-            async with session.post(
-                event.url, data=body, headers=headers, ssl=tls, allow_redirects=False
-            ) as response:
+            async with session.post(event.url, data=body, headers=headers, ssl=tls, allow_redirects=False) as response:
                 call.status = response.status
                 call.outcome = Outcome.ANSWERED
-                event.is_delivered = (
-                    HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
-                )
+                event.is_delivered = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
         except (aiohttp.ClientError, TimeoutError) as error:
             call.outcome = Outcome.DISCONNECTED
             call.fault = type(error).__name__

@@ -367,6 +367,10 @@ class Ledger(Protocol):
         """Return a message with its documents and deliveries."""
         ...
 
+    async def messages_by_id(self, message_ids: Collection[MessageId]) -> list[MessageRecord]:
+        """Return those of these messages that exist, in any order."""
+        ...
+
     async def messages(self, which: MessageFilter, *, after_position: int, limit: int) -> Page:
         """Return messages in order of commit, so that later pages never skip or repeat one."""
         ...
@@ -411,7 +415,10 @@ class Ledger(Protocol):
         ...
 
     async def release(self, claim: Claim, due_at: datetime) -> None:
-        """Give a lease back with nothing done; due again at `due_at`. Without effect when the lease was lost."""
+        """
+        Give a lease back; due again at `due_at`, or later where it already was (a call that began waits for its
+        time). Without effect when the lease was lost.
+        """
         ...
 
     async def attach_cover(

@@ -221,14 +221,17 @@ def _write(fd: int, document: Mapping[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     with _translated(path):
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe must not hold us up
         except FileNotFoundError:
             raise KeyringRefused(
                 f"there is no keyring file {path}: restore it from its backup, or create one for a new installation"
             ) from None
-        with os.fdopen(fd, "rb") as file:
+        try:
             _check_protection(path, os.fstat(fd))
-            raw = file.read(_LARGEST_FILE_BYTES + 1)
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                raw = file.read(_LARGEST_FILE_BYTES + 1)
+        finally:
+            os.close(fd)
     return _checked(path, raw)
 
 

@@ -221,17 +221,13 @@ def everything(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
-def nth_call_fails(
-    monkeypatch: pytest.MonkeyPatch, name: str, nth: int, code: int, when: Callable[..., bool] = lambda *_: True
-) -> list[int]:
-    """Let the nth call of `os.<name>` (1 is the first) fail; returns the list of calls made so far."""
+def nth_call_fails(monkeypatch: pytest.MonkeyPatch, name: str, nth: int, code: int) -> list[int]:
+    """Let the nth call of `os.<name>` fail (0: none); returns the numbers of the calls made so far."""
     real = getattr(os, name)
     lock = threading.Lock()
     calls: list[int] = []
 
     def failing(*args: Any, **kwargs: Any) -> Any:
-        if not when(*args):
-            return real(*args, **kwargs)
         with lock:
             calls.append(len(calls) + 1)
             number = calls[-1]
@@ -243,7 +239,7 @@ def nth_call_fails(
     return calls
 
 
-# A fresh store's put of three steps makes these calls, in order: open tmp, root's parent and so on. Each must be survived.
+# The calls that a fresh store makes for a put of three steps, each by its number; each may fail.
 STEPS = [
     *(("mkdir", nth, errno.EROFS) for nth in (1, 2, 3)),  # root, tmp, fan-out
     *(("fsync", nth, errno.EIO) for nth in (1, 2, 3, 4, 5)),  # root's name, tmp's name, the file, fan-out's, the blob's
@@ -253,10 +249,11 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "nth", "code"), STEPS)
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step[0]}-{step[1]}")
 async def test_a_disk_error_at_any_step_keeps_nothing_and_a_new_put_succeeds(
-    files: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nth: int, code: int
+    files: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[str, int, int]
 ) -> None:
+    name, nth, code = step
     data = [bytes(STEP), bytes(STEP), b"end"]
     with monkeypatch.context() as patch:
         calls = nth_call_fails(patch, name, nth, code)
@@ -299,6 +296,44 @@ async def test_a_failed_publication_takes_back_only_what_it_published(
     assert await content(files, BLOB) == b"letter"
 
 
+async def test_a_put_of_the_same_bytes_is_not_undone_by_another_that_fails_to_publish(
+    files: FileBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await files.put(UUID(int=BLOB.int + (1 << 64)), stream([b"so that the directories are there"]))
+    in_fsync, go_on = threading.Event(), threading.Event()
+    real = os.fsync
+    calls = iter(range(1, 100))
+
+    def failing(fd: int) -> None:
+        if next(calls) == 2:  # of the directory, after the file's
+            in_fsync.set()
+            go_on.wait(30)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    first = asyncio.create_task(files.put(BLOB, stream([b"letter"])))
+    await asyncio.to_thread(in_fsync.wait, 30)
+    second = asyncio.create_task(files.put(BLOB, stream([b"letter"])))
+    await asyncio.wait([second], timeout=0.1)  # it has its chance to rely on what the first will take back
+    go_on.set()
+    with pytest.raises(StoreUnavailable):
+        await first
+    assert await second == 6
+    assert await content(files, BLOB) == b"letter"
+
+
+@pytest.mark.parametrize(("nth", "left"), [(1, set()), (2, {"blobs"}), (4, {"blobs", "blobs/tmp"})])
+async def test_a_directory_whose_name_is_not_durable_is_taken_back(
+    files: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int, left: set[str]
+) -> None:
+    nth_call_fails(monkeypatch, "fsync", nth, errno.EIO)
+    with pytest.raises(StoreUnavailable):
+        await files.put(BLOB, stream([b"letter"]))
+    found = await asyncio.to_thread(lambda: {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")})
+    assert found == left
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EACCES])
 async def test_every_disk_error_is_store_unavailable_and_names_its_cause(
     files: FileBlobs, monkeypatch: pytest.MonkeyPatch, code: int
@@ -320,6 +355,16 @@ async def test_an_erasure_that_fails_can_be_repeated(
             await files.erase(BLOB)
     await files.erase(BLOB)
     assert await is_missing(files, BLOB)
+
+
+async def test_an_erasure_that_died_before_its_fsync_is_made_durable_by_the_next(
+    files: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await files.put(BLOB, stream([b"letter"]))
+    await asyncio.to_thread((tmp_path / "blobs" / "bcd" / str(BLOB)).unlink)
+    calls = nth_call_fails(monkeypatch, "fsync", 0, 0)
+    await files.erase(BLOB)
+    assert calls == [1]
 
 
 @pytest.mark.parametrize("name", ["open", "read", "fstat"])
@@ -454,9 +499,9 @@ async def test_a_put_cancelled_while_it_publishes_is_kept_whole(
     assert await asyncio.to_thread(everything, tmp_path / "blobs") == [f"bcd/{BLOB}"]
 
 
-@pytest.mark.parametrize("fails_after", [False, True])
+@pytest.mark.parametrize("failure", [None, OSError(errno.ENOSPC, "full")])
 async def test_a_put_cancelled_while_it_writes_keeps_nothing(
-    files: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_after: bool
+    files: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: OSError | None
 ) -> None:
     in_write, go_on = threading.Event(), threading.Event()
     real = os.write
@@ -464,8 +509,8 @@ async def test_a_put_cancelled_while_it_writes_keeps_nothing(
     def slow(fd: int, data: bytes) -> int:
         in_write.set()
         go_on.wait(30)
-        if fails_after:
-            raise OSError(errno.ENOSPC, "full")
+        if failure is not None:
+            raise failure
         return real(fd, data)
 
     monkeypatch.setattr(os, "write", slow)
@@ -498,7 +543,7 @@ async def test_temporary_files_of_a_crash_are_swept_by_age_and_nothing_else_is(
     assert await ids(files) == {BLOB}
     assert await files.sweep_temporary(now - timedelta(hours=1)) == 1
     left = await asyncio.to_thread(everything, tmp_path / "blobs")
-    assert left == [f"bcd/{BLOB}", "tmp/lost+found", f"tmp/{young}"]
+    assert left == [f"bcd/{BLOB}", f"tmp/{young}", "tmp/lost+found"]
 
 
 async def test_a_put_whose_temporary_file_was_swept_fails_whole(files: FileBlobs) -> None:

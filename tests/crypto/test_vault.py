@@ -170,7 +170,11 @@ async def test_two_replicas_that_make_the_first_key_at_once_agree_on_one(
 
 
 async def test_a_key_that_many_wait_for_is_fetched_once(vault: Vault, keyring: CountingKeyring) -> None:
-    await asyncio.gather(*(vault.new_dek(SENDER, "document") for _ in range(50)))
+    keyring.gate = asyncio.Event()
+    all_at_once = asyncio.gather(*(vault.new_dek(SENDER, "document") for _ in range(50)))
+    await asyncio.sleep(0)
+    keyring.gate.set()
+    await all_at_once
     assert len(keyring.wrapped) == len(keyring.unwrapped) == 1
 
 

@@ -1,0 +1,94 @@
+"""
+How the gateway tells what it is doing: JSON log lines and Prometheus metrics.
+
+Log lines hold ids, states and codes, never content, keys or personal numbers. Metric names start with `gateway_` and
+end in their unit; labels have few values.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_STANDARD: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, event, and whatever was passed as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its end."""
+        line: dict[str, object] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = record.exc_info[0].__name__
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def set_up_logging(stream: TextIO = sys.stdout, level: int = logging.INFO) -> None:
+    """Send every log line to `stream` as JSON."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+
+
+class Metrics:
+    """Every metric of the gateway, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        # prometheus_client appends `_total` to counters by itself.
+        self.accepted = self._counter("gateway_messages_accepted", "Messages taken over", "channel", "lane")
+        self.repeated = self._counter("gateway_messages_repeated", "Known messages answered again")
+        self.refused = self._counter("gateway_messages_refused", "Requests answered with a problem", "code")
+        self.accept_seconds = self._histogram(
+            "gateway_accept_seconds", "From a request's header to its answer", "outcome"
+        )
+        self.handshakes_refused = self._counter("gateway_handshakes_refused", "TLS handshakes refused", "reason")
+        self.requests = self._counter(
+            "gateway_requests", "Requests by edge, route and status", "edge", "route", "status"
+        )
+        self.in_flight = self._gauge("gateway_requests_in_flight_requests", "Requests being answered now", "edge")
+        self.attempts = self._counter("gateway_attempts", "Calls to providers", "channel", "provider", "outcome")
+        self.retries = self._counter("gateway_retries", "Deliveries put back to be tried again", "channel")
+        self.settled = self._counter("gateway_deliveries", "Deliveries by the state they came to", "channel", "status")
+        self.queue = self._gauge("gateway_queue_deliveries", "Deliveries that wait for an action", "channel", "action")
+        self.queue_age = self._gauge(
+            "gateway_queue_oldest_seconds", "How long the most overdue of them has been due", "channel", "action"
+        )
+        self.late = self._gauge("gateway_late_deliveries", "Deliveries past their deadline")
+        self.commit_seconds = self._histogram("gateway_ledger_commit_seconds", "One commit of the ledger")
+        self.commit_batch = Histogram(
+            "gateway_ledger_commit_transactions",
+            "Transactions that share one commit",
+            registry=self.registry,
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200),
+        )
+        self.blob_seconds = self._histogram("gateway_blob_seconds", "One call to the blob store", "call")
+        self.certificate_days = self._gauge(
+            "gateway_certificate_expiry_days", "Days until a certificate ends", "certificate"
+        )
+        self.crl_days = self._gauge("gateway_crl_expiry_days", "Days until a revocation list ends", "ca")
+        self.breaker_open = self._gauge(
+            "gateway_provider_blocked_ratio", "1 while calls to a provider pause", "provider"
+        )
+        self.retrievals = self._counter("gateway_retrievals", "Visits of recipients to the portal", "outcome")
+        self.erased = self._counter("gateway_erased_messages", "Messages whose documents were erased")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=_SECONDS)

@@ -237,10 +237,7 @@ def _receipts(table: Table) -> Receipts:
 
 def _client_cas(root: Table) -> tuple[ClientCa, ...]:
     found: dict[str, ClientCa] = {}
-    tables = root.tables("client_cas")
-    if not tables:
-        root.wrong("client_cas", "is missing; without an authority for client certificates no sender gets in")
-    for table in tables:
+    for table in root.tables("client_cas", why="without an authority for client certificates no sender gets in"):
         path = path_in(table.folder)
         ca = ClientCa(
             name=table.required("name", _CA_NAME),

@@ -46,6 +46,9 @@ _ALONE: Final = frozenset({CertificateUse.DPO, CertificateUse.APPROVER})
 _MOST_LINES: Final = 6
 _LINE: Final = text(longest=60)
 _DAY: Final = timedelta(days=1)
+_HOLD: Final = duration(timedelta(0), 7 * _DAY)
+# Nothing is no term but a way to print every letter twice; who never wants it leaves the key out.
+_UNREAD_AFTER: Final = duration(timedelta(seconds=1), 365 * _DAY)
 
 
 def load_categories(file: Path) -> dict[str, str]:
@@ -179,7 +182,7 @@ def _read_certificate(table: Table, profiles: Mapping[str, Profile], world: _Wor
     spki_sha256 = table.optional("spki_sha256", _SPKI, None)
     subject = table.optional("subject", of_text(_subject, ""), None)
     issuer_ca = table.optional("issuer_ca", text(longest=64), None)
-    if spki_sha256 is None and subject is None:
+    if (spki_sha256, subject, issuer_ca) == (None, None, None):
         table.wrong(None, "must name a certificate: by spki_sha256, or by subject together with issuer_ca")
     if spki_sha256 is not None and (subject is not None or issuer_ca is not None):
         table.wrong(None, "must name the certificate once: by spki_sha256 alone, or by subject together with issuer_ca")
@@ -235,7 +238,7 @@ def _read_profiles(root: Table, world: _World) -> dict[str, Profile]:
         profiles[profile_id] = Profile(
             id=profile_id,
             display_name=table.required("display_name", text(longest=100)),
-            hold=table.optional("hold", duration(timedelta(0), 7 * _DAY), timedelta(0)),
+            hold=table.optional("hold", _HOLD, timedelta(0)),
             authorisations=_read_authorisations(table, world, kinds),
             quota=quota,
         )
@@ -275,15 +278,8 @@ def _read_authorisation(table: Table, world: _World, kinds: dict[EboxTriple, Cha
         ebox_enterprise=_read_triple(ebox, "enterprise", Channel.EBOX_ENTERPRISE, channels, kinds),
         retention=table.required("retention", days(1, 3_650)),
         fallback=frozenset(table.optional_list("fallback", _TRIGGER, ())),
-        unread_after=_read_unread_after(table),
+        unread_after=table.optional("unread_after", _UNREAD_AFTER, None),
     )
-
-
-def _read_unread_after(table: Table) -> timedelta | None:
-    unread_after = table.optional("unread_after", duration(timedelta(0), 365 * _DAY), None)
-    if unread_after == timedelta(0):
-        table.wrong("unread_after", "must be longer than nothing; leave it out to never fall back for being unread")
-    return unread_after
 
 
 def _read_triple(

@@ -147,12 +147,14 @@ class Table:
         # Nothing can be read from it, and nobody needs to hear that everything in it is missing.
         return Table({}, file=self._file, path=path, folder=self.folder, findings=Findings())
 
-    def tables(self, key: str) -> "list[Table]":
-        """Return the tables of an array `[[key]]`, in order; none when it is absent."""
+    def tables(self, key: str, *, why: str | None = None) -> "list[Table]":
+        """Return the tables of an array `[[key]]`, in order; `why` tells why there must be one, if there must."""
         array = self._values[key] if self.states(key) else []
         if not isinstance(array, list) or not all(isinstance(each, dict) for each in array):
             self.wrong(key, f"must be tables, each headed [[{_joined(self._path, key)}]]")
             return []
+        if why is not None and not array:
+            self.wrong(key, f"is missing; {why}")
         path = _joined(self._path, key)
         return [self._enter(f"{path}[{number}]", values) for number, values in enumerate(array)]
 

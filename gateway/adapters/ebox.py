@@ -1,13 +1,14 @@
 """
 The e-Box: publishing to the boxes of citizens and enterprises, and asking whether a message was read.
 
-Sources: Message Registry API 2.1 (v2 dialect), federation API 1.3 and the e-Box pages for document senders. The registry
-has no look-up by idempotency key: whether a lost message arrived is found out by sending it again under the same key,
-which the registry answers 201 or 409, whatever the payload.
+Sources: Message Registry API 2.1 (v2 dialect), federation API 1.3 and the e-Box pages for document senders. There is no
+look-up by idempotency key: whether a lost message arrived is found out by sending it again under the same key, which is
+answered 201 or 409, whatever the payload.
 """
 
 import base64
 import json
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ INVALID_SENDER: Final = "INVALID_SENDER"
 NO_DIGITAL_USER: Final = "NO_DIGITAL_USER"
 
 _ATTENTION_LIMIT: Final = 100
+_MESSAGE_ID: Final = re.compile(r"[!-~]{1,255}\Z")
 _PLAIN_IN_NAME: Final = frozenset(map(chr, range(0x20, 0x7F))) - set('"\\%')
 _KEPT_BY_ENCODE_URI_COMPONENT: Final = "!'()*"
 
@@ -55,9 +57,9 @@ class EboxSettings(CallTiming):
     """
     One registry, seen by one OAuth client.
 
-    `representative`: the client publishes for enterprises that gave it a mandate, which `partition_url` tells; else only
-    for its own. `conflict_means` is what a 409 on a repeated call stands for. `environment` is the registry's own name
-    (`acceptation`, `production` …); an error that comes from another one blocks the channel. `federation_url` None
+    `representative`: the client publishes for enterprises that gave it a mandate, which `partition_url` tells; else
+    only for its own. `conflict_means` is what a 409 on a repeated call stands for. `environment` is the registry's own
+    name (`acceptation`, `production` …); an error that comes from another one blocks the channel. `federation_url` None
     means that nothing is asked about recipients beforehand, `consent_check` false that citizens are not asked about.
     """
 
@@ -193,7 +195,7 @@ class EboxAdapter:
     async def _check_consent(self, federation_url: str, parcel: Parcel) -> None:
         ssin = parcel.recipient.ssin
         url = _joined(federation_url, "citizenEboxConsents/search")
-        found = await self._look_up("consent", "POST", url, self._preference_grant(parcel.sender), {"ssins": [ssin]})
+        found = await self._look_up("consent", "POST", url, self._preference_grant(), {"ssins": [ssin]})
         if not isinstance(found, list):
             raise Unreachable("consent: the answer cannot be read")
         if not any(member(entry, "ssin") == ssin and member(entry, "consent") is True for entry in found):
@@ -203,7 +205,7 @@ class EboxAdapter:
         number = parcel.recipient.enterprise_number
         asked = {"eboxType": "ENTERPRISE", "eboxIdType": "EnterpriseNumber", "eboxIdValueList": [number]}
         url = _joined(federation_url, "eboxPreferences/search")
-        found = await self._look_up("preferences", "POST", url, self._preference_grant(parcel.sender), asked)
+        found = await self._look_up("preferences", "POST", url, self._preference_grant(), asked)
         if not isinstance(found, list):
             raise Unreachable("preferences: the answer cannot be read")
         if not any(member(member(entry, "eboxId"), "eboxIdValue") == number for entry in found):
@@ -273,9 +275,8 @@ class EboxAdapter:
             return Grant(scope=self._settings.representation_scope, on_behalf_of=sender)
         return Grant(scope=self._settings.publication_scope)
 
-    def _preference_grant(self, sender: EnterpriseNumber) -> Grant:
-        on_behalf_of = sender if self._settings.representative else None
-        return Grant(scope=self._settings.preference_scope, on_behalf_of=on_behalf_of)
+    def _preference_grant(self) -> Grant:
+        return Grant(scope=self._settings.preference_scope)  # asked in our own name
 
 
 def publication(parcel: Parcel, triple: tuple[str, str]) -> StreamedBody:
@@ -362,7 +363,7 @@ def _part_head(boundary: str, disposition: str, media_type: str) -> bytes:
 def _published(answer: Answer) -> Handover:
     content = answer.json()
     message_id = member(content, "messageId")
-    if not isinstance(message_id, str) or not message_id:
+    if not isinstance(message_id, str) or not _MESSAGE_ID.match(message_id):
         raise OutcomeUnknown("answered 201, but the answer cannot be read")
     code = provider_word(member(content, "code"))
     return Handover(

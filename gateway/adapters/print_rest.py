@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -298,21 +298,20 @@ def return_address(lines: Sequence[str]) -> dict[str, Any]:
 
     Lines of another form go as they are, under `lines`, for the print house to judge.
     """
-    if len(lines) in (3, 4):
-        street, town = _STREET_LINE.match(lines[-2]), _TOWN_LINE.match(lines[-1])
-        if street and town:
-            second_name = {"name2": lines[1]} if len(lines) > 3 else {}
-            box = {"box": street["box"]} if street["box"] else {}
-            return {
-                "name": lines[0],
-                **second_name,
-                "street": street["street"],
-                "number": street["number"],
-                **box,
-                "postcode": town["postcode"],
-                "municipality": town["municipality"],
-                "countryIso2": town["country"] or "BE",
-            }
+    match list(lines):
+        case [name, *second_name, street_line, town_line] if len(second_name) <= 1:
+            street, town = _STREET_LINE.match(street_line), _TOWN_LINE.match(town_line)
+            if street and town:
+                return {
+                    "name": name,
+                    **({"name2": second_name[0]} if second_name else {}),
+                    "street": street["street"],
+                    "number": street["number"],
+                    **({"box": street["box"]} if street["box"] else {}),
+                    "postcode": town["postcode"],
+                    "municipality": town["municipality"],
+                    "countryIso2": town["country"] or "BE",
+                }
     return {"name": lines[0], "lines": list(lines[1:])}
 
 
@@ -331,7 +330,7 @@ def _moment(value: object) -> datetime | None:
         at = datetime.fromisoformat(value)
     except ValueError:
         return None
-    return None if at.tzinfo is None else at
+    return None if at.tzinfo is None else at.astimezone(UTC)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

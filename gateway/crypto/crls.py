@@ -46,6 +46,7 @@ class RevocationList:
     """One list whose signature by its authority was verified, with its serial numbers ready for look-up."""
 
     source: x509.CertificateRevocationList
+    issuer: x509.Name
     this_update_at: datetime
     next_update_at: datetime
     number: int
@@ -54,7 +55,7 @@ class RevocationList:
 
     def covers(self, certificate: x509.Certificate) -> bool:
         """Whether the list speaks for this certificate: issuer, kind, and distribution point where it has one."""
-        if certificate.issuer != self.source.issuer:
+        if certificate.issuer != self.issuer:
             return False
         if self.scope is None:
             return True
@@ -112,12 +113,12 @@ def succeed(old: Iterable[RevocationList], new: Iterable[RevocationList]) -> tup
     Raises:
         CertificateRejected: CRL_OLDER, a list would replace a newer one: someone replays what came before a revocation.
     """
-    lists = {(crl.source.issuer, crl.scope): crl for crl in old}
+    lists = {(crl.issuer, crl.scope): crl for crl in old}
     for crl in new:
-        held = lists.get((crl.source.issuer, crl.scope))
+        held = lists.get((crl.issuer, crl.scope))
         if held is not None and (crl.number, crl.this_update_at) < (held.number, held.this_update_at):
             raise CertificateRejected(Rule.CRL_OLDER, f"number {crl.number} after number {held.number}")
-        lists[crl.source.issuer, crl.scope] = crl
+        lists[crl.issuer, crl.scope] = crl
     return tuple(lists.values())
 
 
@@ -171,6 +172,7 @@ def _verified(source: x509.CertificateRevocationList, authorities: Sequence[x509
     _require_signed(source, authorities)
     return RevocationList(
         source=source,
+        issuer=source.issuer,
         this_update_at=source.last_update_utc,
         next_update_at=next_update_at,
         number=number,

@@ -25,7 +25,7 @@ _NAME_SHOWN = 64
 # would read each other's; one run takes some 50 µs.
 _ONE_RUN_AT_A_TIME = threading.Lock()
 
-_ATTRIBUTE = re.compile(r"Element '[^']*', attribute '([^']*)': ")
+_ATTRIBUTE = re.compile(r"Element '[^']*'(?:, attribute '([^']*)': |: The attribute '([^']*)' is required )")
 _FACET = re.compile(r"\[facet '([A-Za-z]+)'\]")
 _EXPECTED = re.compile(r" Expected is (?:one of )?\( (.*) \)\.\Z")
 _STEP = re.compile(r"/(?:([^/:\[]+):)?([^/\[]+)(?:\[([0-9]+)\])?")
@@ -82,7 +82,7 @@ def pointer_to(element: etree._Element, attribute: str = "") -> str:
 def _fault(root: etree._Element, path: str, kind: str, message: str) -> FieldError:
     attribute = _ATTRIBUTE.match(message)
     return FieldError(
-        pointer=pointer_to(_element_at(root, path), attribute[1] if attribute else ""),
+        pointer=pointer_to(_element_at(root, path), (attribute[1] or attribute[2]) if attribute else ""),
         detail=_rule(kind, message),
     )
 
@@ -122,8 +122,12 @@ def _rule(kind: str, message: str) -> str:
             return "is not an attribute of this element"
         case "SCHEMAV_CVC_COMPLEX_TYPE_4":
             return "a required attribute is missing"
-        case "SCHEMAV_CVC_COMPLEX_TYPE_2_1" | "SCHEMAV_CVC_COMPLEX_TYPE_2_3":
+        case "SCHEMAV_CVC_COMPLEX_TYPE_2_1":
+            return "holds attributes only, no text and no elements"
+        case "SCHEMAV_CVC_COMPLEX_TYPE_2_3":
             return "holds elements only, no text"
+        case "SCHEMAV_CVC_TYPE_3_1_2" | "SCHEMAV_CVC_COMPLEX_TYPE_2_2":
+            return "holds text only, no elements"
         case "SCHEMAV_CVC_ELT_1":
             return "is not the expected root element"
         case _:

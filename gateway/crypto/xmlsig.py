@@ -164,7 +164,7 @@ def _inspect(body: bytes, schema: etree.XMLSchema, root_name: str, limit_bytes: 
     if len(signatures) > 1 or signatures[0].getparent() is not root:
         raise _invalid("signature-count: exactly one Signature, a child of the root")
     signature = signatures[0]
-    faults = _namespaced_attribute_faults(root) + schema_faults(schema, root)
+    faults = _namespaced_attribute_faults(root) or schema_faults(schema, root)
     place = pointer_to(signature)
     in_signature = [fault for fault in faults if (fault.pointer + "/").startswith(place + "/")]
     if len(in_signature) < len(faults):

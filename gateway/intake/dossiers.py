@@ -114,6 +114,8 @@ def _read_recipient(raw: Any, at: str, deps: IntakeDeps, errors: list[FieldError
                     return Recipient(ssin=parse_ssin(text, allow_test=deps.accept.settings.allow_test_ssin))
                 case {"enterpriseNumber": str(text)}:
                     return Recipient(enterprise_number=parse_enterprise_number(text))
+                case _:
+                    pass
         except InvalidIdentifier as error:
             errors.append(FieldError(pointer=at, detail=str(error)))
             return Recipient()

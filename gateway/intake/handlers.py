@@ -100,7 +100,7 @@ async def status_request(request: web.Request, caller: Caller, deps: IntakeDeps)
     if wrong:
         errors = [FieldError(pointer=f"/messages/{number}/messageId", detail="must be a string") for number in wrong]
         raise Refusal(Kind.BAD_REQUEST, "some items have no messageId", errors=errors)
-    ids = {text: views.parse_message_id(text) for text in asked}
+    ids = {text: views.parse_message_id(text) for text in asked if text is not None}
     known = {
         record.message_id: record
         for record in await deps.ledger.messages_by_id([found for found in ids.values() if found is not None])

@@ -9,12 +9,14 @@ keys of `_recipient_json`; the other values are UTF-8 text or, for the signed me
 import json
 from typing import Any, Final
 
-from gateway.crypto.vault import LABEL_ENTERPRISE_NUMBER, LABEL_SSIN, BlindIndex, Dek
+from gateway.crypto.vault import BlindIndex, Dek
 from gateway.domain.ids import DocumentId, EnterpriseNumber, MessageId, Ssin
 from gateway.domain.message import PostalAddress, Recipient
 from gateway.stores.ledger import DocumentRecord, MessageRecord
 
 TABLE: Final = "message"
+LABEL_SSIN: Final = "dgw.insz"
+LABEL_ENTERPRISE_NUMBER: Final = "dgw.enterprise"
 
 
 def seal_recipient(dek: Dek, message_id: MessageId, recipient: Recipient, attention_of: str | None) -> bytes:

@@ -152,7 +152,7 @@ class EboxSimulator:
 
         async def act(form: _Form) -> Answer:
             origin = self._public_url or f"{request.scheme}://{request.host}"
-            payload = self.tokens.issue(form.fields, {origin + self.paths.token})
+            payload = self.tokens.issue(form.fields, (origin + self.paths.token,))
             return Answer(status=HTTPStatus.OK, payload=payload, headers={hdrs.CACHE_CONTROL: "no-store"})
 
         return await self.front.serve(request, "token", facts={}, receive=receive, act=act)

@@ -7,7 +7,7 @@ section 9 (`private_key_jwt`); the scopes and the audience are those of the NSSO
 
 import json
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -79,7 +79,7 @@ class TokenServer:
         """Add a client, or replace the one of that id."""
         self._clients[client.client_id] = client
 
-    def issue(self, form: Mapping[str, str], audiences: Collection[str]) -> dict[str, Any]:
+    def issue(self, form: Mapping[str, str], audiences: tuple[str, ...]) -> dict[str, Any]:
         """
         Answer a token request; `audiences` are the names this server answers to, the token URL first of all.
 
@@ -120,7 +120,7 @@ class TokenServer:
         self._grants.clear()
         return count
 
-    def _authenticated(self, form: Mapping[str, str], audiences: Collection[str]) -> Client:
+    def _authenticated(self, form: Mapping[str, str], audiences: tuple[str, ...]) -> Client:
         if form.get("client_assertion_type") != ASSERTION_TYPE or "client_assertion" not in form:
             raise _invalid_client("no client assertion of type jwt-bearer")
         assertion = form["client_assertion"]
@@ -131,7 +131,7 @@ class TokenServer:
         if form.get("client_id", client.client_id) != client.client_id:
             raise _invalid_client("client_id is not that of the assertion")
         named = claims.get("aud")
-        if not set(audiences) & set(named if isinstance(named, list) else [named]):
+        if not any(name in audiences for name in (named if isinstance(named, list) else [named])):
             raise _invalid_client("aud is not this token endpoint")
         expires_at_s, issued_at_s = _seconds(claims, "exp"), _seconds(claims, "iat")
         now_s = self._clock().timestamp()

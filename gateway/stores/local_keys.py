@@ -97,7 +97,8 @@ class LocalKeyring:
 
         Raises:
             KeyringRefused: as for `open`, or another rotation is under way.
-            StoreUnavailable: the file cannot be written; the keyring is as it was.
+            StoreUnavailable: the file cannot be written and is as it was; or it is the new one already, old masters
+                included, but may not survive a power cut: make sure of the disk, then rotate again.
         """
         return await asyncio.to_thread(_rotate, path, at)
 

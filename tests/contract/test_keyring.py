@@ -38,7 +38,7 @@ async def keyring(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 async def test_a_wrapped_key_opens_for_its_context(keyring: Keyring, size: int) -> None:
     key = bytes(i % 256 for i in range(size))
     wrapped = await keyring.wrap(key, CONTEXT)
-    assert key not in wrapped
+    assert key[:16] not in wrapped or size < 16  # fewer bytes occur by chance
     assert await keyring.unwrap(wrapped, CONTEXT) == key
     assert await keyring.unwrap(wrapped, dict(reversed(CONTEXT.items()))) == key
 

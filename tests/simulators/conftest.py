@@ -89,10 +89,10 @@ def multipart(parts: Sequence[Part]) -> tuple[bytes, str]:
     return body + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
-def v2_message(recipient: str = CITIZEN_FINE, *, files: int = 1, **changes: Any) -> dict[str, Any]:
-    kind = "citizen" if len(recipient) == 11 else "enterprise"
+def v2_message(to: str = CITIZEN_FINE, /, *, files: int = 1, **changes: Any) -> dict[str, Any]:
+    kind = "citizen" if len(to) == 11 else "enterprise"
     message = {
-        "recipient": {"eboxType": kind, "eboxIdValue": recipient},
+        "recipient": {"eboxType": kind, "eboxIdValue": to},
         "subject": {"nl": "Uw aanslagbiljet"},
         "senderOrganizationId": DEMO_ORGANISATION,
         "senderApplicationId": DEMO_APPLICATION,
@@ -107,13 +107,13 @@ def v2_message(recipient: str = CITIZEN_FINE, *, files: int = 1, **changes: Any)
     return {name: value for name, value in {**message, **changes}.items() if value is not ...}
 
 
-def v3_message(recipient: str = CITIZEN_FINE, **changes: Any) -> dict[str, Any]:
-    citizen = len(recipient) == 11
+def v3_message(to: str = CITIZEN_FINE, /, **changes: Any) -> dict[str, Any]:
+    citizen = len(to) == 11
     message = {
         "sender": {"eboxType": "enterprise", "enterpriseNumber": DEMO_ORGANISATION},
-        "recipient": {"eboxType": "citizen", "ssin": recipient}
+        "recipient": {"eboxType": "citizen", "ssin": to}
         if citizen
-        else {"eboxType": "enterprise", "enterpriseNumber": recipient},
+        else {"eboxType": "enterprise", "enterpriseNumber": to},
         "subject": {"nl": "Uw aanslagbiljet"},
         "senderApplicationId": DEMO_APPLICATION,
         "messageTypeId": DEMO_MESSAGE_TYPE_CITIZEN if citizen else DEMO_MESSAGE_TYPE_ENTERPRISE,
@@ -341,9 +341,7 @@ def print_simulator(clock: SetClock) -> PrintHouseSimulator:
 
 
 @pytest.fixture
-async def simulators(
-    ebox_simulator: EboxSimulator, print_simulator: PrintHouseSimulator
-) -> AsyncIterator[Simulators]:
+async def simulators(ebox_simulator: EboxSimulator, print_simulator: PrintHouseSimulator) -> AsyncIterator[Simulators]:
     async with Simulators(ebox=ebox_simulator, print_house=print_simulator) as running:
         yield running
 

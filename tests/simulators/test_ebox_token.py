@@ -1,9 +1,14 @@
 import asyncio
+import base64
+import hmac
+import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from joserfc.jwk import OctKey
 
+from gateway.simulators.ebox import EboxSimulator
+from gateway.simulators.serve import Simulators
 from gateway.simulators.tokens import SCOPE_PREFERENCE, SCOPE_PUBLICATION, Client
 
 
@@ -57,9 +62,14 @@ async def test_another_algorithm_is_invalid_client(ebox, alg):
     assert (reply.status, reply.json["error"]) == (401, "invalid_client")
 
 
-async def test_the_public_key_used_as_a_secret_is_invalid_client(ebox, client_key):
-    secret = OctKey.import_key(client_key.as_pem(private=False))
-    reply = await ebox.ask_token(client_assertion=ebox.assertion(key=secret, alg="HS256"))
+async def test_an_hmac_with_the_public_key_as_secret_is_invalid_client(ebox, client_key):
+    def encoded(part: bytes) -> str:
+        return base64.urlsafe_b64encode(part).decode().rstrip("=")
+
+    payload = ebox.assertion().split(".")[1]
+    signed = f"{encoded(json.dumps({'alg': 'HS256'}).encode())}.{payload}"
+    mac = hmac.digest(client_key.as_pem(private=False), signed.encode(), "sha256")
+    reply = await ebox.ask_token(client_assertion=f"{signed}.{encoded(mac)}")
     assert (reply.status, reply.json["error"]) == (401, "invalid_client")
 
 
@@ -128,8 +138,10 @@ async def test_a_scope_that_the_client_was_not_given_is_invalid_scope(ebox, ebox
     assert (await ebox.ask_token(scope=SCOPE_PUBLICATION)).json["error"] == "invalid_scope"
 
 
-async def test_a_configured_public_url_is_the_only_audience(http, client, clock, ebox):
-    # `ebox` gives the caller; its own simulator takes the origin of the request.
-    del http, client, clock
-    elsewhere = ebox.assertion(aud="https://ebox.example/REST/oauth/v5/token")
-    assert (await ebox.ask_token(client_assertion=elsewhere)).status == 401
+async def test_a_configured_public_url_is_the_only_audience(ebox, client, clock):
+    public = EboxSimulator(clients=[client], clock=clock, public_url="https://ebox.example")
+    async with Simulators(ebox=public) as running:
+        caller = replace(ebox, url=running.ebox_url)
+        named = caller.assertion(aud="https://ebox.example/REST/oauth/v5/token")
+        assert (await caller.ask_token(client_assertion=named)).status == 200
+        assert (await caller.ask_token()).status == 401

@@ -1,0 +1,173 @@
+"""
+From a request body to a `RawMessage`: the signed part first, then the document parts, each within its limits.
+
+Memory is constant whatever the size: a part is handed on in chunks of at most `CHUNK_BYTES`. Slow bodies are cut by the
+stall time-out and the minimum rate (a body that trickles is an attack or a broken line; both may try again).
+"""
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from aiohttp import BodyPartReader, MultipartReader, hdrs, web
+from aiohttp.multipart import parse_content_disposition
+
+from gateway.accept import RawMessage, RawPart
+from gateway.errors import FieldError, Kind, Refusal
+
+CHUNK_BYTES: Final = 65_536
+MESSAGE_PART: Final = "message"
+_MESSAGE_TYPE: Final = "application/xml"
+_PART_HEADERS: Final = frozenset({"content-disposition", "content-type", "content-length"})
+_RATE_GRACE_S: Final = 5.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyLimits:
+    """`stall_s` between two reads; `minimum_bytes_per_s` over the whole body, after a grace of five seconds."""
+
+    manifest_bytes: int
+    stall_s: float
+    minimum_bytes_per_s: int
+
+
+class Pace:
+    """Cuts a body that stalls or trickles."""
+
+    def __init__(self, limits: BodyLimits) -> None:
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self._loop.time()
+        self._bytes = 0
+
+    async def read(self, reading: Awaitable[_T]) -> _T:
+        """
+        Return what `reading` reads.
+
+        Raises:
+            Refusal: request-timeout.
+        """
+        try:
+            async with asyncio.timeout(self._limits.stall_s):
+                return await reading
+        except TimeoutError as error:
+            raise Refusal(
+                Kind.REQUEST_TIMEOUT,
+                f"no byte of the body arrived for {self._limits.stall_s:.0f} s; send it again, with the same reference",
+            ) from error
+
+    def count(self, size_bytes: int) -> None:
+        """
+        Count what arrived.
+
+        Raises:
+            Refusal: request-timeout, when the body is slower than the minimum rate.
+        """
+        self._bytes += size_bytes
+        elapsed_s = self._loop.time() - self._started_at
+        if elapsed_s > _RATE_GRACE_S and self._bytes < self._limits.minimum_bytes_per_s * elapsed_s:
+            raise Refusal(
+                Kind.REQUEST_TIMEOUT,
+                f"the body arrives slower than {self._limits.minimum_bytes_per_s} bytes per second; "
+                "send it again, with the same reference",
+            )
+
+
+async def read_message(request: web.Request, limits: BodyLimits) -> RawMessage:
+    """
+    Read the signed part of a `multipart/form-data` body; the document parts follow as they are asked for.
+
+    Raises:
+        Refusal: unsupported-media-type, multipart-invalid, message-too-large, request-timeout.
+    """
+    if request.content_type != "multipart/form-data":
+        raise Refusal(Kind.UNSUPPORTED_MEDIA_TYPE, "send multipart/form-data: the part message, then the documents")
+    pace = Pace(limits)
+    try:
+        reader = MultipartReader(request.headers, request.content)
+    except (ValueError, AssertionError) as error:
+        raise _invalid("the Content-Type has no usable boundary") from error
+    first = await _next_part(reader, pace)
+    if first is None or _name_of(first) != MESSAGE_PART:
+        raise _invalid(f"the first part must be named {MESSAGE_PART}")
+    media_type = first.headers.get(hdrs.CONTENT_TYPE, "").lower().replace(" ", "")
+    if media_type not in (_MESSAGE_TYPE, f"{_MESSAGE_TYPE};charset=utf-8"):
+        raise Refusal(Kind.UNSUPPORTED_MEDIA_TYPE, f"the part {MESSAGE_PART} must be of type {_MESSAGE_TYPE}")
+    manifest = bytearray()
+    async for chunk in _chunks(first, pace):
+        manifest += chunk
+        if len(manifest) > limits.manifest_bytes:
+            raise Refusal(
+                Kind.MESSAGE_TOO_LARGE, f"the part {MESSAGE_PART} may have at most {limits.manifest_bytes} bytes"
+            )
+    return RawMessage(manifest=bytes(manifest), parts=_document_parts(reader, pace))
+
+
+async def _document_parts(reader: MultipartReader, pace: Pace) -> AsyncIterator[RawPart]:
+    while (part := await _next_part(reader, pace)) is not None:
+        yield RawPart(
+            name=_name_of(part),
+            filename=_disposition(part).get("filename", ""),
+            media_type=part.headers.get(hdrs.CONTENT_TYPE, ""),
+            chunks=_chunks(part, pace),
+        )
+
+
+async def _next_part(reader: MultipartReader, pace: Pace) -> BodyPartReader | None:
+    try:
+        part = await pace.read(reader.next())
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise _invalid("the parts cannot be told apart; check the boundary and the headers of each part") from error
+    except web.HTTPException as error:
+        raise _invalid("the headers of a part are too long") from error
+    if part is None:
+        return None
+    if isinstance(part, MultipartReader):
+        raise _invalid("parts must not be nested")
+    _require_plain(part)
+    return part
+
+
+def _require_plain(part: BodyPartReader) -> None:
+    names = [name.lower() for name in part.headers]
+    foreign = sorted(set(names) - _PART_HEADERS)
+    if foreign or len(names) != len(set(names)):
+        detail = f"a part has the header {foreign[0]}" if foreign else "a part has a header twice"
+        raise _invalid(
+            f"{detail}; give each part one Content-Disposition and one Content-Type, and send its bytes as they are"
+        )
+
+
+def _name_of(part: BodyPartReader) -> str:
+    return _disposition(part).get("name", "")
+
+
+def _disposition(part: BodyPartReader) -> dict[str, str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what aiohttp warns of comes back as None, and is refused below
+        kind, parameters = parse_content_disposition(part.headers.get(hdrs.CONTENT_DISPOSITION))
+    if kind != "form-data" or "name" not in parameters:
+        raise _invalid("each part needs Content-Disposition: form-data with a name")
+    extended = parameters.get("filename*")
+    return dict(parameters) | ({"filename": extended} if extended is not None else {})
+
+
+async def _chunks(part: BodyPartReader, pace: Pace) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            chunk = await pace.read(part.read_chunk(CHUNK_BYTES))
+        except (ValueError, AssertionError) as error:
+            raise _invalid("a part does not end with the boundary") from error
+        if not chunk and part.at_eof():
+            return
+        pace.count(len(chunk))
+        if chunk:
+            yield bytes(chunk)
+
+
+def _invalid(detail: str) -> Refusal:
+    return Refusal(Kind.MULTIPART_INVALID, detail, errors=[FieldError(pointer="/", detail=detail)])

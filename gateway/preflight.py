@@ -7,7 +7,7 @@ Looks at everything that the configuration points to, before anything starts: ke
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -101,18 +101,21 @@ class _Check:
         except (OSError, CertificateRejected) as exc:
             self.wrong(key, file, _unreadable(exc))
             return ()
-        for certificate in found:
-            self.judge(key, file, certificate)
+        self.judge(key, file, found)
         return found
 
-    def judge(self, key: str, file: Path, certificate: x509.Certificate) -> None:
-        try:
-            require_current(certificate, self.now)
-            require_strong_key(certificate, ed25519_allowed=False)
-        except CertificateRejected as exc:
-            self.wrong(key, file, f"holds a certificate that cannot be used: {exc}")
-        if self.is_production and is_development(certificate):
-            self.wrong(key, file, "was made for development, where everybody has the keys; get a real certificate")
+    def judge(self, key: str, file: Path, certificates: Iterable[x509.Certificate]) -> None:
+        details: dict[str, None] = {}  # in order, each once, however many of the certificates share it
+        for certificate in certificates:
+            try:
+                require_current(certificate, self.now)
+                require_strong_key(certificate, ed25519_allowed=False)
+            except CertificateRejected as exc:
+                details[f"holds a certificate that cannot be used: {exc}"] = None
+            if self.is_production and is_development(certificate):
+                details["was made for development, where everybody has the keys; get a real certificate"] = None
+        for detail in details:
+            self.wrong(key, file, detail)
 
     def private_key(self, key: str, file: Path) -> PrivateKeyTypes | None:
         content = self.secret(key, file)
@@ -162,8 +165,7 @@ class _Check:
             except (OSError, CertificateRejected) as exc:
                 self.wrong(f"{key}.file", ca.file, _unreadable(exc))
                 continue
-            for certificate in loaded.certificates:
-                self.judge(f"{key}.file", ca.file, certificate)
+            self.judge(f"{key}.file", ca.file, loaded.certificates)
             if ca.crl_file is None:
                 continue
             try:
@@ -240,4 +242,6 @@ def _public(holder: PrivateKeyTypes | x509.Certificate) -> bytes:
 
 
 def _unreadable(exc: OSError | CertificateRejected) -> str:
+    if isinstance(exc, FileNotFoundError):
+        return "does not exist"
     return f"cannot be read: {exc.strerror}" if isinstance(exc, OSError) else f"cannot be used: {exc}"

@@ -232,7 +232,11 @@ class HttpClient:
             retry=retry_if_exception(lambda exc: isinstance(exc, Unreachable) and exc.retry_after_s is None),
             reraise=True,
         )
-        return await retrying(once)
+
+        async def attempt() -> _T:  # a coroutine function, because the library looks for one
+            return await once()
+
+        return await retrying(attempt)
 
     async def ask_once(
         self,

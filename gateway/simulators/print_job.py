@@ -208,6 +208,20 @@ class _Check:
         elif country == "BE" and not _BELGIAN_POSTCODE.match(str(address.get("postcode", ""))):
             self.wrong("invalid", f"{name}.postcode")
 
+    def return_address(self) -> None:
+        """Check the sender's address, in fields or as up to six lines as they are to be printed."""
+        address = self._body.get("returnAddress")
+        if not isinstance(address, dict) or "lines" not in address:
+            self.address("returnAddress", required=False)
+            return
+        lines = address["lines"]
+        if not isinstance(lines, list) or not 1 <= len(lines) <= _MOST_LINES:
+            self.wrong("invalid", "returnAddress.lines")
+            return
+        numbered = {f"lines[{number}]": line for number, line in enumerate(lines)}
+        for part in numbered:
+            self._address_part(numbered, "returnAddress", part, _LONGEST_LINE, required=True)
+
     def _address_part(self, address: Mapping[str, Any], name: str, part: str, longest: int, *, required: bool) -> None:
         value = address.get(part)
         if value is None and not required:

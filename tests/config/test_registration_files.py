@@ -195,7 +195,7 @@ MISTAKES: list[tuple[Values, str, str]] = [
     ({"processors": [{"enterprise_number": B}]}, "processors", f"{B} has no registration file"),
     ({"processors": [{"enterprise_number": A}]}, "processors[0].enterprise_number", "itself"),
     ({"processors": [{"enterprise_number": "1"}]}, "processors[0].enterprise_number", "ten digits"),
-    ({"processors": [{"number": B}]}, "processors[0].enterprise_number", "is missing"),
+    ({"processors": [{}]}, "processors[0].enterprise_number", "is missing"),
     # profiles
     ({"profiles/0/id": "Desk"}, "profiles[0].id", "a-z 0-9 -"),
     ({"profiles/0/display_name": "a\tb"}, "profiles[0].display_name", "control characters"),

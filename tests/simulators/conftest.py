@@ -196,7 +196,7 @@ class EboxCaller:
         sent = {"Content-Type": content_type, "Authorization": f"Bearer {await self.token(*scopes)}"}
         if key is not None:
             sent["Idempotency-Key"] = f'"{key or uuid4()}"'
-        return await self.post(path, data=body, headers={**sent, **(headers or {})})
+        return await self.post(path, data=BytesIO(body), headers={**sent, **(headers or {})})
 
     async def publish_v3(self, message: Mapping[str, Any] | None = None, **options: Any) -> Reply:
         path = f"{REGISTRY}/v3/ebox/messages"
@@ -294,7 +294,9 @@ class PrintCaller:
         sent = {"X-API-Key": DEMO_API_KEY, "Content-Type": "application/json", "Idempotency-Key": key}
         body = job if isinstance(job, bytes) else json.dumps(job).encode()
         kept = {name: value for name, value in {**sent, **(headers or {})}.items() if value}
-        return await read(self.http.post(f"{self.url}/print-jobs", data=body, headers=kept, allow_redirects=False))
+        return await read(
+            self.http.post(f"{self.url}/print-jobs", data=BytesIO(body), headers=kept, allow_redirects=False)
+        )
 
     async def get(self, path: str, *, api_key: str = DEMO_API_KEY) -> Reply:
         return await read(self.http.get(self.url + path, headers={"X-API-Key": api_key}))

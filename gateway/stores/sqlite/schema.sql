@@ -1,5 +1,11 @@
 -- Times are Unix milliseconds, UTC. Ids are the 16 bytes of a UUID. Columns named sealed_* hold ciphertext only.
 
+CREATE TABLE schema_migration (
+  version INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  applied_at INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE kek (
   kek_id BLOB PRIMARY KEY,
   sender_id BLOB NOT NULL,
@@ -9,13 +15,21 @@ CREATE TABLE kek (
   UNIQUE (sender_id, year)
 ) STRICT, WITHOUT ROWID;
 
--- A destroyed key is a deleted row; nothing else makes sealed bytes unreadable for good.
+-- A key is destroyed by writing zeros over `wrapped` in place, and its row stays. Rows are never deleted and only ever
+-- added at the end: rebalancing a b-tree can leave copies of neighbouring rows in the unused part of a page, where
+-- secure_delete does not find them again. See README.md, "Destroyed keys".
 CREATE TABLE dek (
-  dek_id BLOB PRIMARY KEY,
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  dek_id BLOB NOT NULL UNIQUE,
   kek_id BLOB NOT NULL REFERENCES kek (kek_id),
   purpose TEXT NOT NULL CHECK (purpose IN ('document', 'meta', 'log')),
+  destroyed INTEGER NOT NULL DEFAULT 0 CHECK (destroyed IN (0, 1)), -- both take no room in a row, so its size stays
   wrapped BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
+CREATE TRIGGER dek_never_goes BEFORE DELETE ON dek
+BEGIN
+  SELECT RAISE(ABORT, 'keys are overwritten, never deleted');
+END;
 
 CREATE TABLE index_key (
   purpose TEXT NOT NULL,
@@ -72,7 +86,9 @@ CREATE TABLE message (
   copy_until INTEGER,
   retrievals INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX message_by_sender ON message (sender, profile, position);
+CREATE INDEX message_by_sender ON message (sender, profile, position, accepted_at);
+-- Lists by status: nearly all messages are delivered, so the few others are what an index must find.
+CREATE INDEX message_by_status ON message (sender, profile, status, position) WHERE status <> 'delivered';
 CREATE INDEX message_by_recipient ON message (recipient_index) WHERE recipient_index IS NOT NULL;
 CREATE INDEX message_to_erase ON message (copy_until) WHERE copy_state IN ('kept', 'awaiting-erasure');
 
@@ -136,8 +152,9 @@ CREATE TABLE delivery (
   worker TEXT,
   UNIQUE (message_id, number)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX delivery_due ON delivery (lane DESC, due_at) WHERE next_action IN ('send', 'reconcile', 'poll');
-CREATE INDEX delivery_to_decide ON delivery (deadline_at) WHERE next_action = 'decide';
+-- Provider first: what waits for a provider that is down costs the others nothing.
+CREATE INDEX delivery_due ON delivery (provider, lane, due_at) WHERE next_action IN ('send', 'reconcile', 'poll');
+CREATE INDEX delivery_waiting ON delivery (next_action, channel, due_at) WHERE next_action <> 'none';
 CREATE INDEX delivery_deadline ON delivery (deadline_at) WHERE next_action <> 'none';
 
 CREATE TABLE attempt (
@@ -195,7 +212,7 @@ CREATE TABLE dossier (
   dek_id BLOB NOT NULL,
   sealed_recipient BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX dossier_by_recipient ON dossier (sender, category, recipient_index);
+CREATE INDEX dossier_by_recipient ON dossier (sender, recipient_index, category);
 
 CREATE TABLE quota (
   sender TEXT NOT NULL,

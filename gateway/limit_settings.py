@@ -95,6 +95,8 @@ def read_polling(table: Table) -> PollRules:
         read_status_then_s=table.optional("read_status_then_s", often, usual.read_status_then_s),
         print_s=table.optional("print_s", often, usual.print_s),
         print_silent_after_s=table.optional("print_silent_after_s", late, usual.print_silent_after_s),
+        returned_watch_s=table.optional("returned_watch_s", late, usual.returned_watch_s),
+        returned_every_s=table.optional("returned_every_s", often, usual.returned_every_s),
     )
     if list(rules.read_status_s) != sorted(rules.read_status_s):
         table.wrong("read_status_s", "must go up: each counts from the hand-over")

@@ -16,7 +16,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -43,7 +43,9 @@ def preflight(config: Config, *, now: datetime) -> list[FieldError]:
     """Return what is wrong with the files that `config` names, as of `now`; empty when all is well. Blocks."""
     check = _Check(config=config, now=now)
     check.pair("intake", config.intake.certificate, config.intake.key_file)
-    check.pair("receipts", config.receipts.certificate, config.receipts.key_file)
+    key = check.pair("receipts", config.receipts.certificate, config.receipts.key_file)
+    if key is not None and not (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)):
+        check.wrong("receipts.key_file", config.receipts.key_file, "must be an EC key on the curve P-256, for ES256")
     if config.portal.certificate is not None and config.portal.key_file is not None:
         check.pair("portal", config.portal.certificate, config.portal.key_file)
     check.client_cas()
@@ -75,12 +77,12 @@ class _Check:
 
     # keys and certificates
 
-    def pair(self, table: str, certificate_file: Path, key_file: Path) -> None:
-        """Look at a certificate with its intermediates, and at the key that belongs to it."""
+    def pair(self, table: str, certificate_file: Path, key_file: Path) -> PrivateKeyTypes | None:
+        """Look at a certificate with its intermediates, and at the key that belongs to it, which is returned."""
         key = self.private_key(f"{table}.key_file", key_file)
         chain = self.certificates(f"{table}.certificate", certificate_file)
         if not chain:
-            return
+            return key
         for certificate, issuer in pairwise(chain):
             try:
                 certificate.verify_directly_issued_by(issuer)
@@ -93,6 +95,7 @@ class _Check:
                 break
         if key is not None and _public(key) != _public(chain[0]):
             self.wrong(f"{table}.key_file", key_file, "is not the key of the certificate")
+        return key
 
     def certificates(self, key: str, file: Path) -> tuple[x509.Certificate, ...]:
         """Read certificates; every one must be valid now, strong enough, and in production a real one."""

@@ -37,6 +37,7 @@ class CallRules:
     settle_s: float = 30.0  # how long after that end the provider may still be working on it
     connect_timeout_s: float = 10.0
     concurrency: int = 8  # calls at the same time
+    calls_per_s: float | None = None  # None: as fast as they come
     ca_file: Path | None = None  # trust only these authorities; None: those of the system
 
 
@@ -48,12 +49,15 @@ class EboxProvider:
     base_url: str
     token_url: str
     federation_url: str | None  # where consents and preferences are asked
+    partition_url: str | None  # where mandates are asked
     publish_path: str  # below base_url
     search_path: str
     dialect: Literal["v2"]
     client_id: str
     key_file: Path  # RSA, signs the client assertion
+    key_id: str | None  # named in the client assertion
     audience: str  # of the client assertion
+    registry_environment: str | None  # what the registry calls itself; its errors must come from there
     representative: bool  # publish on behalf of senders, or only as ourselves
     conflict_means: ConflictMeans  # what 409 on a repeated key proves
     consent_check: bool
@@ -74,7 +78,7 @@ class AddressBox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrintRestProvider:
-    """A print house with a REST interface. `status_map` turns its words into delivery states."""
+    """A print house with a REST interface. `status_map` turns words of its own into delivery states."""
 
     name: str
     base_url: str
@@ -82,7 +86,8 @@ class PrintRestProvider:
     api_key_file: Path | None
     api_key_header: str
     address_box_mm: AddressBox
-    envelope: str
+    envelope: str | None
+    public_administration: bool
     status_map: Mapping[str, DeliveryStatus]
     max_documents: int
     max_total_bytes: int
@@ -96,6 +101,8 @@ ADAPTERS: Final[Mapping[str, tuple[Channel, ...]]] = {
     "print_rest": (Channel.PRINT,),
 }
 PROVIDER_NAME: Final = of_text(parse_slug, "blank")
+# As the error model of the message registry lists them.
+_REGISTRY_ENVIRONMENTS: Final = ("development", "test", "integration", "acceptation", "simulation", "production")
 _ADAPTER: Final = replace(choice(tuple(ADAPTERS)), blank="")
 _CHANNEL: Final = choice(tuple(Channel))
 _PATH: Final = text(pattern=r"[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*", fix="must be a path without a slash at its ends")
@@ -141,6 +148,10 @@ def _ebox(name: str, table: Table, url: Kind[str]) -> EboxProvider:
     federation_url = table.optional("federation_url", url, None)
     if consent_check and federation_url is None:
         table.wrong("federation_url", "is missing; consent_check asks it")
+    representative = table.optional("representative", BOOLEAN, default=True)
+    partition_url = table.optional("partition_url", url, None)
+    if representative and partition_url is None:
+        table.wrong("partition_url", "is missing; representative asks it for the mandates of senders")
     dialects: tuple[Literal["v2"], ...] = ("v2",)
     conflicts: tuple[ConflictMeans, ...] = ("doubt", "accepted")
     return EboxProvider(
@@ -148,13 +159,16 @@ def _ebox(name: str, table: Table, url: Kind[str]) -> EboxProvider:
         base_url=table.required("base_url", url),
         token_url=token_url,
         federation_url=federation_url,
+        partition_url=partition_url,
         publish_path=table.optional("publish_path", _PATH, "publishMessage"),
         search_path=table.optional("search_path", _PATH, "searchMessageStatus"),
         dialect=table.optional("dialect", choice(dialects), "v2"),
         client_id=table.required("client_id", text()),
         key_file=table.required("key_file", path_in(table.folder)),
+        key_id=table.optional("key_id", text(), None),
         audience=table.optional("audience", text(), token_url),
-        representative=table.optional("representative", BOOLEAN, default=True),
+        registry_environment=table.optional("registry_environment", choice(_REGISTRY_ENVIRONMENTS), None),
+        representative=representative,
         conflict_means=table.optional("conflict_means", choice(conflicts), "doubt"),
         consent_check=consent_check,
         max_documents=table.optional("max_documents", integer(1, _EBOX.max_documents), _EBOX.max_documents),
@@ -178,7 +192,8 @@ def _print_rest(name: str, table: Table, url: Kind[str]) -> PrintRestProvider:
         api_key_file=api_key_file,
         api_key_header=table.optional("api_key_header", _HEADER, "X-API-Key"),
         address_box_mm=_address_box(table.table("address_box_mm")),
-        envelope=table.optional("envelope", text(longest=50), "default"),
+        envelope=table.optional("envelope", text(longest=50), None),
+        public_administration=table.optional("public_administration", BOOLEAN, default=True),
         status_map=table.mapping("status_map", text(longest=64), choice(_FROM_PROVIDER)),
         max_documents=table.optional("max_documents", integer(1, 100), _PRINT.max_documents),
         max_total_bytes=table.optional("max_total_bytes", integer(1, _LARGEST_BYTES), _PRINT.max_total_bytes),
@@ -206,6 +221,7 @@ def _call_rules(table: Table) -> CallRules:
         settle_s=table.optional("settle_s", number(0, _LONGEST_S), usual.settle_s),
         connect_timeout_s=table.optional("connect_timeout_s", number(0.1, _LONGEST_S), usual.connect_timeout_s),
         concurrency=table.optional("concurrency", integer(1, 1_000), usual.concurrency),
+        calls_per_s=table.optional("calls_per_s", number(0.01, 10_000), usual.calls_per_s),
         ca_file=table.optional("ca_file", path_in(table.folder), None),
     )
     if rules.connect_timeout_s > rules.attempt_timeout_s:

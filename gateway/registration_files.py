@@ -77,12 +77,12 @@ def load_registration(
     """
     findings = Findings()
     categories = _read_categories(categories_file, findings)
-    world = _World(categories=categories, authorities=authorities)
+    known_names = _Known(categories=categories, authorities=authorities)
     read = [
         (table, sender)
         for file in _sender_files(senders_dir, findings)
         if (table := open_table(file, findings)) is not None
-        for sender in [_read_sender(table, world)]
+        for sender in [_read_sender(table, known_names)]
     ]
     _check_together(read)
     findings.raise_if_any()
@@ -94,8 +94,8 @@ def load_registration(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _World:
-    """What sender files may refer to; None where that could not be read."""
+class _Known:
+    """The names that sender files may refer to; None where nothing is known, and so nothing is refused."""
 
     categories: Mapping[str, str] | None
     authorities: Collection[str] | None
@@ -112,7 +112,7 @@ def _read_categories(file: Path, findings: Findings) -> dict[str, str] | None:
     if not categories:
         root.wrong("categories", "is missing; name at least one, as [categories.<id>] with a description")
     root.finish()
-    return categories
+    return categories or None
 
 
 def _sender_files(folder: Path, findings: Findings) -> list[Path]:
@@ -124,9 +124,9 @@ def _sender_files(folder: Path, findings: Findings) -> list[Path]:
         return []
 
 
-def _read_sender(root: Table, world: _World) -> Sender:
+def _read_sender(root: Table, known_names: _Known) -> Sender:
     number = root.required("enterprise_number", _ENTERPRISE_NUMBER)
-    profiles = _read_profiles(root, world)
+    profiles = _read_profiles(root, known_names)
     sender = Sender(
         enterprise_number=number,
         ovo_code=_read_ovo_code(root, number),
@@ -134,7 +134,7 @@ def _read_sender(root: Table, world: _World) -> Sender:
         contact=_read_contact(root.table("contact")),
         active=root.optional("active", BOOLEAN, default=True),
         agreements=root.mapping("agreements", _CHANNEL, DATE),
-        certificates=tuple(_read_certificate(table, profiles, world) for table in root.tables("certificates")),
+        certificates=tuple(_read_certificate(table, profiles, known_names) for table in root.tables("certificates")),
         processors=_read_processors(root, number),
         profiles=profiles,
         return_address=root.optional_list("return_address", _LINE, ()),
@@ -178,7 +178,7 @@ def _read_processors(root: Table, own: EnterpriseNumber) -> frozenset[Enterprise
 # ── Certificates ──
 
 
-def _read_certificate(table: Table, profiles: Mapping[str, Profile], world: _World) -> RegisteredCertificate:
+def _read_certificate(table: Table, profiles: Mapping[str, Profile], known_names: _Known) -> RegisteredCertificate:
     spki_sha256 = table.optional("spki_sha256", _SPKI, None)
     subject = table.optional("subject", of_text(_subject, ""), None)
     issuer_ca = table.optional("issuer_ca", text(longest=64), None)
@@ -190,8 +190,8 @@ def _read_certificate(table: Table, profiles: Mapping[str, Profile], world: _Wor
         table.wrong("issuer_ca", "is missing; a subject says nothing without the authority that vouches for it")
     elif issuer_ca is not None and subject is None:
         table.wrong("subject", "is missing; issuer_ca alone would admit everybody whom it issued a certificate to")
-    if issuer_ca and world.authorities is not None and issuer_ca not in world.authorities:
-        table.wrong("issuer_ca", f"is none of the configured client_cas: {', '.join(sorted(world.authorities))}")
+    if issuer_ca and known_names.authorities is not None and issuer_ca not in known_names.authorities:
+        table.wrong("issuer_ca", f"is none of the configured client_cas: {', '.join(sorted(known_names.authorities))}")
     uses = frozenset(table.required_list("uses", _USE))
     if uses & _ALONE and len(uses) > 1:
         table.wrong("uses", "dpo and approver each stand alone; register another certificate for the other uses")
@@ -227,7 +227,7 @@ def _subject(written: str) -> str:
 # ── Profiles and their rights ──
 
 
-def _read_profiles(root: Table, world: _World) -> dict[str, Profile]:
+def _read_profiles(root: Table, known_names: _Known) -> dict[str, Profile]:
     profiles: dict[str, Profile] = {}
     kinds: dict[EboxTriple, Channel] = {}
     quota = _read_quota(root.table("quota"))
@@ -239,7 +239,7 @@ def _read_profiles(root: Table, world: _World) -> dict[str, Profile]:
             id=profile_id,
             display_name=table.required("display_name", text(longest=100)),
             hold=table.optional("hold", _HOLD, timedelta(0)),
-            authorisations=_read_authorisations(table, world, kinds),
+            authorisations=_read_authorisations(table, known_names, kinds),
             quota=quota,
         )
     return profiles
@@ -252,10 +252,12 @@ def _read_quota(table: Table) -> Quota:
     )
 
 
-def _read_authorisations(profile: Table, world: _World, kinds: dict[EboxTriple, Channel]) -> dict[str, Authorisation]:
+def _read_authorisations(
+    profile: Table, known_names: _Known, kinds: dict[EboxTriple, Channel]
+) -> dict[str, Authorisation]:
     found: dict[str, Authorisation] = {}
     for table in profile.tables("authorisations"):
-        authorisation = _read_authorisation(table, world, kinds)
+        authorisation = _read_authorisation(table, known_names, kinds)
         category = authorisation.category
         if category and category in found:
             table.wrong("category", "stands there twice; a profile has one authorisation for each category")
@@ -263,10 +265,10 @@ def _read_authorisations(profile: Table, world: _World, kinds: dict[EboxTriple, 
     return found
 
 
-def _read_authorisation(table: Table, world: _World, kinds: dict[EboxTriple, Channel]) -> Authorisation:
+def _read_authorisation(table: Table, known_names: _Known, kinds: dict[EboxTriple, Channel]) -> Authorisation:
     category = table.required("category", _SLUG)
-    if category and world.categories is not None and category not in world.categories:
-        table.wrong("category", f"is not registered; registered are: {', '.join(sorted(world.categories))}")
+    if category and known_names.categories is not None and category not in known_names.categories:
+        table.wrong("category", f"is not registered; registered are: {', '.join(sorted(known_names.categories))}")
     channels = table.required_list("channels", _CHANNEL)
     ebox = table.table("ebox")
     return Authorisation(

@@ -6,6 +6,7 @@ look-up by idempotency key: whether a lost message arrived is found out by sendi
 answered 201 or 409, whatever the payload.
 """
 
+import asyncio
 import base64
 import json
 import re
@@ -57,10 +58,11 @@ class EboxSettings(CallTiming):
     """
     One registry, seen by one OAuth client.
 
-    `representative`: the client publishes for enterprises that gave it a mandate, which `partition_url` tells; else
-    only for its own. `conflict_means` is what a 409 on a repeated call stands for. `environment` is the registry's own
-    name (`acceptation`, `production` …); an error that comes from another one blocks the channel. `federation_url` None
-    means that nothing is asked about recipients beforehand, `consent_check` false that citizens are not asked about.
+    `representative`: the client publishes for enterprises that gave it a mandate; else only for its own. The mandate is
+    looked up at `partition_url`; None leaves that to the registry, which answers 403. `federation_url` None means that
+    nothing is asked about recipients beforehand, `consent_check` false that citizens are not asked about.
+    `conflict_means` is what a 409 on a repeated call stands for. `environment` is the registry's own name
+    (`acceptation`, `production` …); an error that comes from another one blocks the channel.
     """
 
     base_url: str
@@ -85,8 +87,6 @@ class EboxSettings(CallTiming):
         """Refuse settings that contradict each other."""
         if self.consent_check and self.federation_url is None:
             raise ValueError("consent_check needs federation_url")
-        if self.representative and self.partition_url is None:
-            raise ValueError("representative needs partition_url, for the mandates")
 
 
 class EboxAdapter:
@@ -129,17 +129,13 @@ class EboxAdapter:
         """
         if parcel.ebox is None:
             raise ChannelBlocked("no e-Box message type is registered for this letter")
-        if not again:
-            await self._check_recipient(parcel)
-            await self._check_mandate(parcel.sender)
+        await self._prepare(parcel, again=again)
         answer = await self._publish(parcel, parcel.ebox)
         judge(answer)
         if answer.status == HTTPStatus.CREATED:
             return _published(answer)
         if answer.status == HTTPStatus.CONFLICT:
-            if again and self._settings.conflict_means == "accepted":
-                return Handover(status=DeliveryStatus.DELIVERED, code=str(answer.status))
-            raise OutcomeUnknown("answered 409: the key was used before, and nobody tells for what")
+            return self._used_before(answer, again=again)
         if answer.status < HTTPStatus.MULTIPLE_CHOICES:
             raise OutcomeUnknown(f"answered {answer.status}, which the registry's contract does not know")
         raise self._refusal(answer)
@@ -151,17 +147,18 @@ class EboxAdapter:
         Raises:
             OutcomeUnknown: always.
         """
-        raise OutcomeUnknown("an e-Box registry has no look-up by our id")
+        raise OutcomeUnknown("an e-Box registry has no look-up by our id", for_good=True)
 
     async def status(self, handed: Handed) -> Handover:
         """
         Ask whether the recipient has opened the message. The registry tells no time of reading.
 
         Raises:
-            Unreachable: the registry could not be asked, refused to tell, or does not know the message.
+            Unreachable: the registry could not be asked, refused to tell, or does not know the message; or the message
+                was accepted by a 409, which names none to ask about.
         """
         if handed.provider_reference is None:
-            return Handover(status=DeliveryStatus.DELIVERED)  # accepted by a 409, which names no message
+            raise Unreachable("status: the registry never named this message")
         ebox_type, ebox_value = _box(handed.channel, handed.recipient)
         box = {"eboxType": ebox_type, "eboxIdValue": ebox_value}
         asked = [{"messageId": handed.provider_reference, "eboxId": box}]
@@ -182,6 +179,21 @@ class EboxAdapter:
     async def close(self) -> None:
         """Close the session."""
         await self._http.close()
+
+    async def _prepare(self, parcel: Parcel, *, again: bool) -> None:
+        """
+        Do all that goes before the hand-over, in half of its time.
+
+        A caller's deadline for the whole attempt then falls into the hand-over itself, where it leaves a real doubt.
+        """
+        try:
+            async with asyncio.timeout(self._settings.send_timeout_s / 2):
+                if not again:
+                    await self._check_recipient(parcel)
+                    await self._check_mandate(parcel.sender)
+                await self._tokens.token(self._registry_grant(parcel.sender))
+        except TimeoutError:
+            raise Unreachable("the look-ups before publishing took too long") from None
 
     async def _check_recipient(self, parcel: Parcel) -> None:
         if self._settings.federation_url is None:
@@ -252,6 +264,14 @@ class EboxAdapter:
         if answer.status == HTTPStatus.BAD_REQUEST and code == INVALID_INPUT:
             raise Refused(Reason.REFUSED, code)  # the number itself is not taken
         raise ChannelBlocked(f"{what}: answered {answer.status} {code or ''}".rstrip())
+
+    def _used_before(self, answer: Answer, *, again: bool) -> Handover:
+        """Judge a 409: the key was used before, and the registry does not tell for what."""
+        is_trusted = self._settings.conflict_means == "accepted"
+        if again and is_trusted:
+            return Handover(status=DeliveryStatus.DELIVERED, code=str(answer.status))
+        # The registry will answer every further call the same way; only a repeated one may be believed.
+        raise OutcomeUnknown(f"answered {answer.status}: the key was used before", for_good=not is_trusted)
 
     def _refusal(self, answer: Answer) -> Refused | ChannelBlocked:
         content = answer.json()

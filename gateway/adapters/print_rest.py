@@ -53,9 +53,6 @@ RETURN_REASONS: Final = frozenset(
 _CAME_BACK: Final = frozenset({DeliveryStatus.RETURNED, DeliveryStatus.LOST})
 _BARCODE: Final = re.compile(r"[A-Za-z0-9]{1,40}\Z")
 
-_STREET_LINE: Final = re.compile(r"(?P<street>\D.*?),? (?P<number>\d\S*)(?:,? (?:bus|bte|boîte|box) (?P<box>\S+))?\Z")
-_TOWN_LINE: Final = re.compile(r"(?:(?P<country>[A-Z]{2})-)?(?P<postcode>[0-9][0-9A-Z]{2,9}) (?P<municipality>.+)\Z")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrintRestSettings(CallTiming):
@@ -222,7 +219,7 @@ def print_job(parcel: Parcel, settings: PrintRestSettings) -> dict[str, Any]:
     if settings.envelope is not None:
         job["envelope"] = settings.envelope
     if parcel.return_address:
-        job["returnAddress"] = return_address(parcel.return_address)
+        job["returnAddress"] = _return_address(parcel.return_address)
     return job
 
 
@@ -292,27 +289,9 @@ def _recipient(address: PostalAddress) -> dict[str, Any]:
     return recipient if address.box is None else recipient | {"box": address.box}
 
 
-def return_address(lines: Sequence[str]) -> dict[str, Any]:
-    """
-    Return the fields of a return address: name, a second name, street and number, then postcode and municipality.
-
-    Lines of another form go as they are, under `lines`, for the print house to judge.
-    """
-    match list(lines):
-        case [name, *second_name, street_line, town_line] if len(second_name) <= 1:
-            street, town = _STREET_LINE.match(street_line), _TOWN_LINE.match(town_line)
-            if street and town:
-                return {
-                    "name": name,
-                    **({"name2": second_name[0]} if second_name else {}),
-                    "street": street["street"],
-                    "number": street["number"],
-                    **({"box": street["box"]} if street["box"] else {}),
-                    "postcode": town["postcode"],
-                    "municipality": town["municipality"],
-                    "countryIso2": town["country"] or "BE",
-                }
-    return {"name": lines[0], "lines": list(lines[1:])}
+def _return_address(lines: Sequence[str]) -> dict[str, Any]:
+    """Return the address as a name and the lines below it, which are printed as the sender registered them."""
+    return {"name": lines[0], "lines": list(lines[1:])} if len(lines) > 1 else {"lines": list(lines)}
 
 
 def _refusal_code(answer: Answer) -> str:

@@ -209,7 +209,7 @@ class _Check:
             self.wrong("invalid", f"{name}.postcode")
 
     def return_address(self) -> None:
-        """Check the sender's address, in fields or as up to six lines as they are to be printed."""
+        """Check the sender's address: in fields, or as lines (after a name, if given) as they are to be printed."""
         address = self._body.get("returnAddress")
         if not isinstance(address, dict) or "lines" not in address:
             self.address("returnAddress", required=False)
@@ -221,6 +221,7 @@ class _Check:
         numbered = {f"lines[{number}]": line for number, line in enumerate(lines)}
         for part in numbered:
             self._address_part(numbered, "returnAddress", part, _LONGEST_LINE, required=True)
+        self._address_part(address, "returnAddress", "name", _LONGEST_LINE, required=False)
 
     def _address_part(self, address: Mapping[str, Any], name: str, part: str, longest: int, *, required: bool) -> None:
         value = address.get(part)

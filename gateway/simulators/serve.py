@@ -38,12 +38,13 @@ class _Listener:
         return f"{'https' if self.tls else 'http'}://{shown}:{port}"
 
     async def refuse(self) -> None:
-        """Stop listening and drop idle connections; new ones are refused."""
+        """Stop listening and break every connection, as a host does that goes down."""
         if self.site is not None:
             await self.site.stop()
             self.site = None
         if self.runner.server is not None:
-            self.runner.server.pre_shutdown()
+            for connection in self.runner.server.connections:
+                connection.force_close()
 
 
 def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -98,7 +99,7 @@ class Simulators:
         await self._close()
 
     async def refuse(self, name: Name) -> None:
-        """Let connections to one simulator be refused; what it keeps stays, running calls go on."""
+        """Break the connections of one simulator and refuse new ones; what it keeps stays."""
         await self._listeners[name].refuse()
 
     async def admit(self, name: Name) -> None:

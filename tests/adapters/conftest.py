@@ -1,8 +1,9 @@
 """Adapters against the simulators on loopback, letters to send, and small servers that misbehave in other ways."""
 
 import hashlib
+import socket
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -334,3 +335,11 @@ async def stub() -> AsyncIterator[Stub]:
 @pytest.fixture
 def unknown_delivery() -> DeliveryId:
     return DeliveryId(UUID("019abcde-0000-7000-8000-000000000000"))
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port on which connections are refused: it is taken, but nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]

@@ -17,6 +17,7 @@ EBOX: Values = {
     "base_url": "https://ebox.example/v2",
     "token_url": "https://ebox.example/token",
     "federation_url": "https://ebox.example/federation",
+    "partition_url": "https://ebox.example/partition",
     "client_id": "us",
     "key_file": "ebox.key",
 }

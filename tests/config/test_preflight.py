@@ -152,8 +152,13 @@ def test_an_expired_certificate_is_told(check: Check) -> None:
 
 
 def test_a_certificate_with_a_weak_key_is_told(check: Check) -> None:
-    found = check({"receipts": {"certificate": "certs/weak-key.pem", "key_file": "certs/weak-key.key"}})
-    assert "weak-key" in only(found, "gateway.toml: receipts.certificate")
+    found = check({"intake": {"certificate": "certs/weak-key.pem", "key_file": "certs/weak-key.key"}})
+    assert "weak-key" in only(found, "gateway.toml: intake.certificate")
+
+
+def test_a_key_that_cannot_sign_receipts_is_told(check: Check) -> None:
+    found = check({"receipts": {"certificate": "certs/belasting.pem", "key_file": "certs/belasting.key"}})
+    assert "P-256" in only(found, "gateway.toml: receipts.key_file")
 
 
 def test_an_authority_that_is_none_is_told(check: Check) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -699,6 +699,7 @@ def messages(draw: st.DrawFn) -> Message:
     )
 
 
+@settings(max_examples=60, deadline=None)
 @given(message=messages())
 def test_what_is_written_is_read_back_and_keeps_the_schema(message: Message) -> None:
     body = etree.tostring(write_message(message), encoding="UTF-8")
@@ -707,6 +708,7 @@ def test_what_is_written_is_read_back_and_keeps_the_schema(message: Message) -> 
     assert read(root) == message
 
 
+@settings(max_examples=60, deadline=None)
 @given(message=messages())
 def test_both_dialects_give_the_same_message_and_the_same_content(message: Message) -> None:
     again = message_from_json(json.loads(json.dumps(message_json(message))), allow_test_ssin=True)
@@ -714,6 +716,7 @@ def test_both_dialects_give_the_same_message_and_the_same_content(message: Messa
     assert content_sha256(again) == content_sha256(read(write_message(message)))
 
 
+@settings(max_examples=60, deadline=None)
 @given(one=messages(), other=messages())
 def test_messages_have_the_same_digest_if_and_only_if_nothing_but_the_time_differs(
     one: Message, other: Message

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -264,7 +264,7 @@ class PrintCaller:
 
     def job(self, request_id: str, **changes: Any) -> dict[str, Any]:
         """`name`, `postcode`, … change the recipient; other names change the job."""
-        recipient = {
+        recipient: dict[str, Any] = {
             "name": "Jan Peeters",
             "street": "Kerkstraat",
             "number": "12",
@@ -355,10 +355,8 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-def ebox(
-    http: aiohttp.ClientSession, simulators: Simulators, client_key: RSAKey, clock: SetClock
-) -> Iterator[EboxCaller]:
-    yield EboxCaller(http, simulators.ebox_url, client_key, clock)
+def ebox(http: aiohttp.ClientSession, simulators: Simulators, client_key: RSAKey, clock: SetClock) -> EboxCaller:
+    return EboxCaller(http, simulators.ebox_url, client_key, clock)
 
 
 @pytest.fixture

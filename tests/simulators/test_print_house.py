@@ -129,6 +129,7 @@ GOOD_FIELDS = {
     "abroad": {"postcode": "75001", "municipality": "Paris", "countryIso2": "FR"},
     "no priority": {"priority": ...},
     "return address in lines": {"returnAddress": {"lines": ["Gemeente Voorbeeld", "Markt 1", "9000 Gent"]}},
+    "return address of name and lines": {"returnAddress": {"name": "Gemeente Voorbeeld", "lines": ["9000 Gent"]}},
 }
 
 
@@ -143,65 +144,53 @@ async def test_a_request_id_that_differs_from_the_key_is_named(printing):
     assert reply.json["errors"] == [{"code": "differs-from-idempotency-key", "field": "requestId"}]
 
 
-def wrong_documents(printing):
-    pdf = printing.pdf
-    document = printing.document
-    return {
-        "not a PDF": (document(content=b"hello"), {("not-a-pdf", "documents[0]")}),
-        "cut PDF": (document(content=pdf()[:60]), {("not-a-pdf", "documents[0]")}),
-        "empty": (document(content=b""), {("not-a-pdf", "documents[0]")}),
-        "more pages than named": (document(content=pdf(2)), {("page-count-mismatch", "documents[0].pages")}),
-        "fewer pages than named": (document(pages=2), {("page-count-mismatch", "documents[0].pages")}),
-        "pages missing": (
-            document(pages=...),
-            {("required", "documents[0].pages"), ("page-count-mismatch", "documents[0].pages")},
-        ),
-        "landscape": (
-            document(content=pdf(width_mm=297, height_mm=210)),
-            {("letter-not-a4-portrait-oriented", "documents[0]")},
-        ),
-        "turned to landscape": (
-            document(content=pdf(rotate=90)),
-            {("letter-not-a4-portrait-oriented", "documents[0]")},
-        ),
-        "letter format": (
-            document(content=pdf(width_mm=215.9, height_mm=279.4)),
-            {("letter-not-a4-portrait-oriented", "documents[0]")},
-        ),
-        "3 mm too wide": (
-            document(content=pdf(width_mm=213)),
-            {("letter-not-a4-portrait-oriented", "documents[0]")},
-        ),
-        "encrypted": (document(content=pdf(password="secret")), {("pdf-encrypted", "documents[0]")}),
-        "encrypted without a user password": (
-            document(content=pdf(password="")),
-            {("pdf-encrypted", "documents[0]")},
-        ),
-        "other digest": (document(sha256="0" * 64), {("digest-mismatch", "documents[0].sha256")}),
-        "digest in capitals": (document(sha256="A" * 64), {("invalid", "documents[0].sha256")}),
-        "digest missing": (document(sha256=...), {("required", "documents[0].sha256")}),
-        "not base64": (document(base64="%%%"), {("invalid", "documents[0].base64")}),
-        "no content": (document(base64=...), {("required", "documents[0].base64")}),
-        "by address": (
-            document(base64=..., uri="https://example.com/a.pdf"),
-            {("unsupported-transfer", "documents[0].base64")},
-        ),
-        "first is not order 1": (document(order=2), {("invalid", "documents[0].order")}),
-    }
+WRONG_DOCUMENTS = {
+    "not a PDF": (lambda p: p.document(content=b"hello"), {("not-a-pdf", "documents[0]")}),
+    "cut PDF": (lambda p: p.document(content=p.pdf()[:60]), {("not-a-pdf", "documents[0]")}),
+    "empty": (lambda p: p.document(content=b""), {("not-a-pdf", "documents[0]")}),
+    "more pages than named": (lambda p: p.document(content=p.pdf(2)), {("page-count-mismatch", "documents[0].pages")}),
+    "fewer pages than named": (lambda p: p.document(pages=2), {("page-count-mismatch", "documents[0].pages")}),
+    "pages missing": (
+        lambda p: p.document(pages=...),
+        {("required", "documents[0].pages"), ("page-count-mismatch", "documents[0].pages")},
+    ),
+    "landscape": (
+        lambda p: p.document(content=p.pdf(width_mm=297, height_mm=210)),
+        {("letter-not-a4-portrait-oriented", "documents[0]")},
+    ),
+    "turned to landscape": (
+        lambda p: p.document(content=p.pdf(rotate=90)),
+        {("letter-not-a4-portrait-oriented", "documents[0]")},
+    ),
+    "letter format": (
+        lambda p: p.document(content=p.pdf(width_mm=215.9, height_mm=279.4)),
+        {("letter-not-a4-portrait-oriented", "documents[0]")},
+    ),
+    "3 mm too wide": (
+        lambda p: p.document(content=p.pdf(width_mm=213)),
+        {("letter-not-a4-portrait-oriented", "documents[0]")},
+    ),
+    "encrypted": (lambda p: p.document(content=p.pdf(password="secret")), {("pdf-encrypted", "documents[0]")}),
+    "encrypted without a user password": (
+        lambda p: p.document(content=p.pdf(password="")),
+        {("pdf-encrypted", "documents[0]")},
+    ),
+    "other digest": (lambda p: p.document(sha256="0" * 64), {("digest-mismatch", "documents[0].sha256")}),
+    "digest in capitals": (lambda p: p.document(sha256="A" * 64), {("invalid", "documents[0].sha256")}),
+    "digest missing": (lambda p: p.document(sha256=...), {("required", "documents[0].sha256")}),
+    "not base64": (lambda p: p.document(base64="%%%"), {("invalid", "documents[0].base64")}),
+    "no content": (lambda p: p.document(base64=...), {("required", "documents[0].base64")}),
+    "by address": (
+        lambda p: p.document(base64=..., uri="https://example.com/a.pdf"),
+        {("unsupported-transfer", "documents[0].base64")},
+    ),
+    "first is not order 1": (lambda p: p.document(order=2), {("invalid", "documents[0].order")}),
+}
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "not a PDF", "cut PDF", "empty", "more pages than named", "fewer pages than named", "pages missing", "landscape",
-        "turned to landscape", "letter format", "3 mm too wide", "encrypted", "encrypted without a user password",
-        "other digest", "digest in capitals", "digest missing", "not base64", "no content", "by address",
-        "first is not order 1",
-    ],
-)  # fmt: skip
-async def test_every_wrong_document_is_named(printing, case):
-    document, errors = wrong_documents(printing)[case]
-    reply = await printing.create(printing.job("d1", documents=[document]))
+@pytest.mark.parametrize(("document", "errors"), WRONG_DOCUMENTS.values(), ids=WRONG_DOCUMENTS)
+async def test_every_wrong_document_is_named(printing, document, errors):
+    reply = await printing.create(printing.job("d1", documents=[document(printing)]))
     assert reply.status == 422
     assert {(error["code"], error["field"]) for error in reply.json["errors"]} == errors
 
@@ -267,7 +256,7 @@ async def test_calls_about_an_unknown_job_are_not_found_and_need_the_key(printin
 async def test_a_standard_job_ends_at_dispatch_and_moves_only_when_told(printing, clock):
     await printing.create(printing.job("d1"))
     assert (await printing.status("d1")).json["status"] == "ACCEPTED"
-    seen = []
+    seen: list[str] = []
     for _ in range(4):
         clock.move(timedelta(hours=1))
         seen.append((await printing.control("advance", requestId="d1")).json["status"])
@@ -283,7 +272,7 @@ async def test_a_standard_job_ends_at_dispatch_and_moves_only_when_told(printing
 
 async def walk(printing, request_id):
     """Return status and reason of each step until nothing changes any more."""
-    seen = []
+    seen: list[tuple[str, str | None]] = []
     while True:
         reply = (await printing.control("advance", requestId=request_id)).json
         step = (reply["status"], reply.get("reason"))

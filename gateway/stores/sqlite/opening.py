@@ -83,7 +83,7 @@ def _lock(path: Path) -> int:
         os.close(fd)
         raise StoreInUse(
             f"another process has the ledger {path} open; stop it first, or, to run several processes, "
-            "keep the ledger in PostgreSQL (stores.ledger = \"postgresql://…\")"
+            'keep the ledger in PostgreSQL (stores.ledger = "postgresql://…")'
         ) from None
     except OSError:
         os.close(fd)

@@ -1,30 +1,25 @@
 """
-Messages, documents and deliveries as rows; each statement stands beside the function that knows its columns.
-
-Times are kept to the millisecond, rounded down.
+Documents and deliveries as rows, and what all rows share; each statement stands beside the function that knows its
+columns. Times are kept to the millisecond, rounded down.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import apsw
 
-from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId
-from gateway.domain.message import Channel, Cover, Lane, PrintOptions, PrintProduct, Priority
-from gateway.domain.retention import CopyState
-from gateway.domain.routing import Route, SkippedChannel
-from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
-from gateway.stores.ledger import DeliveryRecord, DocumentRecord, Letterhead, MessageRecord
+from gateway.domain.ids import DeliveryId, DocumentId, MessageId
+from gateway.domain.message import Channel, Lane
+from gateway.domain.status import DeliveryStatus, NextAction
+from gateway.stores.ledger import DeliveryRecord, DocumentRecord
 
 Row = tuple[Any, ...]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
-_S: Final = timedelta(seconds=1)
 
 
 def to_ms(at: datetime) -> int:
@@ -33,8 +28,8 @@ def to_ms(at: datetime) -> int:
 
 
 def to_ms_or_null(at: datetime | None) -> int | None:
-    """Return a time as Unix milliseconds, or NULL."""
-    return None if at is None else (at - _EPOCH) // _MS
+    """Return an aware time as Unix milliseconds, rounded down, or NULL."""
+    return None if at is None else to_ms(at)
 
 
 def from_ms(ms: int) -> datetime:
@@ -44,221 +39,164 @@ def from_ms(ms: int) -> datetime:
 
 def from_ms_or_null(ms: int | None) -> datetime | None:
     """Return the UTC time of Unix milliseconds, or None."""
-    return None if ms is None else _EPOCH + ms * _MS
+    return None if ms is None else from_ms(ms)
 
 
-def blobs(ids: Collection[bytes]) -> "apsw.CArrayBinding":
-    """Return ids as the parameter of `IN carray(?)`; there must be at least one."""
-    return apsw.carray(tuple(ids))
+def blobs(values: Collection[bytes]) -> apsw.CArrayBinding:
+    """Return the parameter of an `IN carray(?)`; there must be at least one value."""
+    return apsw.carray(tuple(values))
 
 
-_INSERT_MESSAGE: Final = """
-INSERT INTO message (
-  message_id, revision, sender, profile, party, registration_version, reference, category, legal_basis, language, lane,
-  status, accepted_at, created_at, deliver_not_before, deliver_before, retention_s, billing_reference, route, letterhead,
-  print_options, dossier_rule, content_sha256, message_sha256, recipient_index, recipient_index_version, meta_dek_id,
-  sealed_recipient, sealed_subject, sealed_purpose, sealed_signed_message, receipt_jws, receipt_xml,
-  copy_state, copy_until, retrievals
-) VALUES (
-  ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
-)
+_INSERT_DOCUMENT: Final = """
+INSERT INTO document (
+  document_id, message_id, delivery_id, number, part, kind, media_type, size_bytes, sha256, main, signed, pages,
+  sealed_filename, dek_id, key_destroyed_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_SELECT_DOCUMENTS: Final = """
+SELECT
+  message_id, document_id, delivery_id, number, part, kind, media_type, size_bytes, sha256, main, signed, pages,
+  sealed_filename, dek_id, key_destroyed_at
+FROM document WHERE message_id IN carray(?) ORDER BY message_id, number, document_id
 """
 
 
-def insert_message(connection: apsw.Connection, message: MessageRecord) -> None:
-    """Add a message with its documents and deliveries."""
+def insert_document(connection: apsw.Connection, message_id: MessageId, document: DocumentRecord) -> None:
+    """Add a document of a message; the caller has looked for tombstones."""
     connection.execute(
-        _INSERT_MESSAGE,
+        _INSERT_DOCUMENT,
         (
-            message.message_id.bytes,
-            message.revision,
-            message.sender,
-            message.profile,
-            message.party,
-            message.registration_version,
-            message.reference,
-            message.category,
-            message.legal_basis,
-            message.language,
-            message.lane,
-            message.status,
-            to_ms(message.accepted_at),
-            to_ms(message.created_at),
-            to_ms_or_null(message.deliver_not_before),
-            to_ms_or_null(message.deliver_before),
-            message.retention // _S,
-            message.billing_reference,
-            _route_json(message.route),
-            _letterhead_json(message.letterhead),
-            _print_json(message.print_options),
-            message.dossier_rule,
-            message.content_sha256,
-            message.message_sha256,
-            message.recipient_index,
-            message.recipient_index_version,
-            message.meta_dek_id.bytes,
-            message.sealed_recipient,
-            message.sealed_subject,
-            message.sealed_purpose,
-            message.sealed_signed_message,
-            message.receipt_jws,
-            message.receipt_xml,
-            message.copy_state,
-            to_ms_or_null(message.copy_until),
-            message.retrievals,
+            document.document_id.bytes,
+            message_id.bytes,
+            None if document.delivery_id is None else document.delivery_id.bytes,
+            document.number,
+            document.part,
+            document.kind,
+            document.media_type,
+            document.size_bytes,
+            document.sha256,
+            document.main,
+            document.signed,
+            document.pages,
+            document.sealed_filename,
+            document.dek_id.bytes,
+            to_ms_or_null(document.key_destroyed_at),
         ),
     )
-    for document in message.documents:
-        insert_document(connection, message.message_id, document)
-    for delivery in message.deliveries:
-        insert_delivery(connection, delivery)
 
 
-SELECT_MESSAGES: Final = """
-SELECT
-  message_id, revision, sender, profile, party, registration_version, reference, category, legal_basis, language, lane,
-  status, accepted_at, created_at, deliver_not_before, deliver_before, retention_s, billing_reference, route, letterhead,
-  print_options, dossier_rule, content_sha256, message_sha256, recipient_index, recipient_index_version, meta_dek_id,
-  sealed_recipient, sealed_subject, sealed_purpose, sealed_signed_message, receipt_jws, receipt_xml,
-  copy_state, copy_until, retrievals
-FROM message
-"""
+def documents_of(connection: apsw.Connection, message_ids: Collection[bytes]) -> Mapping[bytes, list[DocumentRecord]]:
+    """Return the documents of each message, in order."""
+    found: defaultdict[bytes, list[DocumentRecord]] = defaultdict(list)
+    for row in connection.execute(_SELECT_DOCUMENTS, (blobs(message_ids),)):
+        found[row[0]].append(_document_of(row))
+    return found
 
 
-def load_messages(connection: apsw.Connection, rows: Sequence[Row]) -> list[MessageRecord]:
-    """Return the messages of rows of `SELECT_MESSAGES`, in their order, with documents and deliveries."""
-    if not rows:
-        return []
-    ids = [row[0] for row in rows]
-    documents = _documents_of(connection, ids)
-    deliveries = _deliveries_of(connection, ids)
-    return [_message_of(row, documents[row[0]], deliveries[row[0]]) for row in rows]
-
-
-def _message_of(row: Row, documents: list[DocumentRecord], deliveries: list[DeliveryRecord]) -> MessageRecord:
+def _document_of(row: Row) -> DocumentRecord:
     # fmt: off
     (
-        message_id, revision, sender, profile, party, registration_version, reference, category, legal_basis, language,
-        lane, status, accepted_at, created_at, deliver_not_before, deliver_before, retention_s, billing_reference,
-        route, letterhead, print_options, dossier_rule, content_sha256, message_sha256, recipient_index,
-        recipient_index_version, meta_dek_id, sealed_recipient, sealed_subject, sealed_purpose, sealed_signed_message,
-        receipt_jws, receipt_xml, copy_state, copy_until, retrievals,
+        _, document_id, delivery_id, number, part, kind, media_type, size_bytes, sha256, main, signed, pages,
+        sealed_filename, dek_id, key_destroyed_at,
     ) = row
     # fmt: on
-    return MessageRecord(
+    return DocumentRecord(
+        document_id=DocumentId(UUID(bytes=document_id)),
+        delivery_id=None if delivery_id is None else DeliveryId(UUID(bytes=delivery_id)),
+        number=number,
+        part=part,
+        kind=kind,
+        media_type=media_type,
+        size_bytes=size_bytes,
+        sha256=sha256,
+        main=bool(main),
+        signed=bool(signed),
+        pages=pages,
+        sealed_filename=sealed_filename,
+        dek_id=UUID(bytes=dek_id),
+        key_destroyed_at=from_ms_or_null(key_destroyed_at),
+    )
+
+
+_INSERT_DELIVERY: Final = """
+INSERT INTO delivery (
+  delivery_id, message_id, number, channel, provider, lane, status, status_at, reason, code, provider_reference, barcode,
+  handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+SELECT_DELIVERIES: Final = """
+SELECT
+  delivery_id, message_id, number, channel, provider, lane, status, status_at, reason, code, provider_reference, barcode,
+  handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at
+FROM delivery
+"""
+_OF_MESSAGES: Final = SELECT_DELIVERIES + "WHERE message_id IN carray(?) ORDER BY message_id, number"
+
+
+def insert_delivery(connection: apsw.Connection, delivery: DeliveryRecord) -> None:
+    """Add a delivery; from the commit on, a worker may claim it."""
+    connection.execute(
+        _INSERT_DELIVERY,
+        (
+            delivery.delivery_id.bytes,
+            delivery.message_id.bytes,
+            delivery.number,
+            delivery.channel,
+            delivery.provider,
+            delivery.lane,
+            delivery.status,
+            to_ms(delivery.status_at),
+            delivery.reason,
+            delivery.code,
+            delivery.provider_reference,
+            delivery.barcode,
+            to_ms_or_null(delivery.handed_over_at),
+            to_ms_or_null(delivery.posted_at),
+            to_ms_or_null(delivery.read_seen_at),
+            delivery.attempts,
+            to_ms_or_null(delivery.first_attempt_at),
+            delivery.next_action,
+            to_ms_or_null(delivery.due_at),
+            to_ms_or_null(delivery.deadline_at),
+        ),
+    )
+
+
+def deliveries_of(connection: apsw.Connection, message_ids: Collection[bytes]) -> Mapping[bytes, list[DeliveryRecord]]:
+    """Return the deliveries of each message, in order."""
+    found: defaultdict[bytes, list[DeliveryRecord]] = defaultdict(list)
+    for row in connection.execute(_OF_MESSAGES, (blobs(message_ids),)):
+        found[row[1]].append(delivery_of(row))
+    return found
+
+
+def delivery_of(row: Row) -> DeliveryRecord:
+    """Return the delivery in a row of `SELECT_DELIVERIES`."""
+    # fmt: off
+    (
+        delivery_id, message_id, number, channel, provider, lane, status, status_at, reason, code, provider_reference,
+        barcode, handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at,
+    ) = row
+    # fmt: on
+    return DeliveryRecord(
+        delivery_id=DeliveryId(UUID(bytes=delivery_id)),
         message_id=MessageId(UUID(bytes=message_id)),
-        revision=revision,
-        sender=EnterpriseNumber(sender),
-        profile=profile,
-        party=EnterpriseNumber(party),
-        registration_version=registration_version,
-        reference=reference,
-        category=category,
-        legal_basis=legal_basis,
-        language=language,
+        number=number,
+        channel=Channel(channel),
+        provider=provider,
         lane=Lane(lane),
-        status=MessageStatus(status),
-        accepted_at=from_ms(accepted_at),
-        created_at=from_ms(created_at),
-        deliver_not_before=from_ms_or_null(deliver_not_before),
-        deliver_before=from_ms_or_null(deliver_before),
-        retention=retention_s * _S,
-        billing_reference=billing_reference,
-        route=_route_of(route),
-        letterhead=_letterhead_of(letterhead),
-        print_options=_print_of(print_options),
-        dossier_rule=bool(dossier_rule),
-        content_sha256=content_sha256,
-        message_sha256=message_sha256,
-        recipient_index=recipient_index,
-        recipient_index_version=recipient_index_version,
-        meta_dek_id=UUID(bytes=meta_dek_id),
-        sealed_recipient=sealed_recipient,
-        sealed_subject=sealed_subject,
-        sealed_purpose=sealed_purpose,
-        sealed_signed_message=sealed_signed_message,
-        receipt_jws=receipt_jws,
-        receipt_xml=receipt_xml,
-        copy_state=CopyState(copy_state),
-        copy_until=from_ms_or_null(copy_until),
-        retrievals=retrievals,
-        documents=tuple(documents),
-        deliveries=tuple(deliveries),
-    )
-
-
-# The three JSON columns hold what is frozen at acceptance and never searched.
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _route_json(route: Route) -> str:
-    return _json(
-        {
-            "channels": route.channels,
-            "skipped": [[skipped.channel, skipped.why] for skipped in route.skipped],
-            "fallback": sorted(route.fallback),
-            "unread_after_s": None if route.unread_after is None else route.unread_after // _S,
-            "providers": dict(route.providers),
-            "ebox": dict(route.ebox),
-        }
-    )
-
-
-def _route_of(text: str) -> Route:
-    value = json.loads(text)
-    unread_after_s = value["unread_after_s"]
-    return Route(
-        channels=tuple(Channel(channel) for channel in value["channels"]),
-        skipped=tuple(SkippedChannel(channel=Channel(channel), why=why) for channel, why in value["skipped"]),
-        fallback=frozenset(value["fallback"]),
-        unread_after=None if unread_after_s is None else unread_after_s * _S,
-        providers={Channel(channel): provider for channel, provider in value["providers"].items()},
-        ebox={Channel(channel): (kind, application) for channel, (kind, application) in value["ebox"].items()},
-    )
-
-
-def _letterhead_json(letterhead: Letterhead) -> str:
-    return _json(
-        {
-            "sender_name": letterhead.sender_name,
-            "display_name": letterhead.display_name,
-            "public_contact": letterhead.public_contact,
-            "return_address": letterhead.return_address,
-        }
-    )
-
-
-def _letterhead_of(text: str) -> Letterhead:
-    value = json.loads(text)
-    return Letterhead(
-        sender_name=value["sender_name"],
-        display_name=value["display_name"],
-        public_contact=value["public_contact"],
-        return_address=tuple(value["return_address"]),
-    )
-
-
-def _print_json(options: PrintOptions) -> str:
-    return _json(
-        {
-            "product": options.product,
-            "duplex": options.duplex,
-            "colour": options.colour,
-            "priority": options.priority,
-            "cover": options.cover,
-        }
-    )
-
-
-def _print_of(text: str) -> PrintOptions:
-    value = json.loads(text)
-    return PrintOptions(
-        product=PrintProduct(value["product"]),
-        duplex=value["duplex"],
-        colour=value["colour"],
-        priority=Priority(value["priority"]),
-        cover=Cover(value["cover"]),
+        status=DeliveryStatus(status),
+        status_at=from_ms(status_at),
+        reason=reason,
+        code=code,
+        provider_reference=provider_reference,
+        barcode=barcode,
+        handed_over_at=from_ms_or_null(handed_over_at),
+        posted_at=from_ms_or_null(posted_at),
+        read_seen_at=from_ms_or_null(read_seen_at),
+        attempts=attempts,
+        first_attempt_at=from_ms_or_null(first_attempt_at),
+        next_action=NextAction(next_action),
+        due_at=from_ms_or_null(due_at),
+        deadline_at=from_ms_or_null(deadline_at),
     )

@@ -1,0 +1,52 @@
+"""From a configured provider to its adapter, within its limits."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from joserfc.jwk import RSAKey
+
+from gateway.adapters.ebox import EboxAdapter, EboxSettings
+from gateway.adapters.http import open_session, tls_context
+from gateway.adapters.limits import Destination, DestinationLimits
+from gateway.adapters.print_rest import JobSigner, PrintRestAdapter, PrintRestSettings
+from gateway.config import EboxProvider, PrintRestProvider, Provider
+
+
+def build_adapter(provider: Provider, *, clock: Callable[[], datetime], sign_job: JobSigner) -> Destination:
+    """
+    Return the adapter of a provider. Reads its key files; blocks shortly. Call it inside the running event loop.
+
+    Raises:
+        OSError, ValueError: a key file cannot be read.
+    """
+    session = open_session(tls_context(provider.call.ca_file))
+    limits = DestinationLimits(concurrent_calls=provider.call.concurrency)
+    match provider:
+        case EboxProvider():
+            ebox = EboxSettings(
+                connect_timeout_s=provider.call.connect_timeout_s,
+                send_timeout_s=provider.call.attempt_timeout_s,
+                base_url=provider.base_url,
+                token_url=provider.token_url,
+                audience=provider.audience,
+                client_id=provider.client_id,
+                publish_path=provider.publish_path,
+                search_path=provider.search_path,
+                federation_url=provider.federation_url,
+                representative=provider.representative,
+                conflict_means=provider.conflict_means,
+                consent_check=provider.consent_check,
+            )
+            key = RSAKey.import_key(provider.key_file.read_bytes())
+            return Destination(EboxAdapter(ebox, session=session, key=key, clock=clock), limits)
+        case PrintRestProvider():
+            house = PrintRestSettings(
+                connect_timeout_s=provider.call.connect_timeout_s,
+                send_timeout_s=provider.call.attempt_timeout_s,
+                base_url=provider.base_url,
+                api_key=None if provider.api_key_file is None else provider.api_key_file.read_text().strip(),
+                api_key_header=provider.api_key_header,
+                envelope=provider.envelope,
+                **({"status_map": provider.status_map} if provider.status_map else {}),
+            )
+            return Destination(PrintRestAdapter(house, session=session, clock=clock, sign=sign_job), limits)

@@ -1,0 +1,107 @@
+"""
+The command `gateway`.
+
+Exit codes everywhere: 0 done; 1 refused, or what was asked does not hold; 2 wrong use; 3 the other side was not reached.
+"""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import gateway.admin.commands as admin_commands
+import gateway.client.commands as client_commands
+from gateway.app import Part, load_client_cas, load_registration_of, running, utc_now
+from gateway.config import Config, load
+from gateway.demo import story
+from gateway.errors import GatewayError
+from gateway.preflight import preflight
+from gateway.telemetry import set_up_logging
+from gateway.toml_reader import ConfigInvalid, describe
+
+_log: Final = logging.getLogger(__name__)
+_CONFIG: Final = Path("config/gateway.toml")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except ConfigInvalid as invalid:
+        print(describe(invalid.errors), file=sys.stderr)  # noqa: T201 -- the answer of a command
+        return 1
+    except GatewayError as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 -- the answer of a command
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gateway", description="The document-delivery gateway.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the gateway, or some of its parts")
+    _add_config(serve)
+    serve.add_argument("--only", action="append", choices=[*Part], metavar="PART", help=f"one of {', '.join(Part)}")
+    serve.set_defaults(run=_serve)
+
+    demo = commands.add_parser("demo", help="send real letters through a gateway with simulated providers, here")
+    story.add_arguments(demo)
+    demo.set_defaults(run=lambda arguments: asyncio.run(story.run(arguments)))
+
+    check = commands.add_parser("check-config", help="report every mistake in the configuration and around it")
+    _add_config(check)
+    check.set_defaults(run=_check_config)
+
+    admin_commands.add_commands(commands)
+    client_commands.add_commands(commands)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE", help=f"configuration ({_CONFIG})")
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config)
+    problems = preflight(config, now=utc_now())
+    if problems:
+        raise ConfigInvalid(problems)
+    registration, digest = load_registration_of(config)
+    load_client_cas(config)
+    print(  # noqa: T201 -- the answer of a command
+        f"{arguments.config}: good. {len(registration.senders)} senders, {len(config.providers)} providers, "
+        f"{len(registration.categories)} categories; registration {digest.hex()[:16]}"
+    )
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config)
+    set_up_logging()
+    parts = [Part(name) for name in arguments.only] if arguments.only else list(Part)
+    asyncio.run(_serve_until_told(config, parts))
+    return 0
+
+
+async def _serve_until_told(config: Config, parts: Sequence[Part]) -> None:
+    """Run until SIGTERM or SIGINT; then finish what runs, and end."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    async with running(config, parts=parts) as now:
+        _log.info(
+            "ready",
+            extra={"intake_port": now.intake_port, "portal_port": now.portal_port, "ops_port": now.ops_port},
+        )
+        await told.wait()
+        _log.info("stopping")
+    _log.info("stopped")

@@ -1,0 +1,69 @@
+"""From a URI to a store: the only module that knows every implementation."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from gateway.errors import GatewayError
+from gateway.stores.blobs import BlobStore
+from gateway.stores.files import FileBlobs
+from gateway.stores.keyring import Keyring
+from gateway.stores.ledger import Ledger
+from gateway.stores.local_keys import LocalKeyring
+from gateway.stores.sqlite.ledger import SqliteLedger
+
+
+class UnknownStore(GatewayError):
+    """No implementation has this URI scheme."""
+
+
+async def open_ledger(
+    uri: str, *, clock: Callable[[], datetime], on_commit: Callable[[float, int], None] | None = None
+) -> Ledger:
+    """
+    Open the ledger, making it when it is missing. `on_commit` hears of each commit: seconds, transactions in it.
+
+    Raises:
+        UnknownStore, StoreInUse, StoreUnavailable.
+    """
+    match urlsplit(uri).scheme:
+        case "sqlite":
+            return await SqliteLedger.open(_path(uri), clock=clock, on_commit=on_commit)
+        case scheme:
+            raise UnknownStore(f"no ledger speaks {scheme}:; use sqlite:///path")
+
+
+def open_blobs(uri: str) -> BlobStore:
+    """
+    Open the blob store.
+
+    Raises:
+        UnknownStore.
+    """
+    match urlsplit(uri).scheme:
+        case "file":
+            return FileBlobs(_path(uri))
+        case scheme:
+            raise UnknownStore(f"no blob store speaks {scheme}:; use file:///path")
+
+
+async def open_keyring(uri: str, *, create_at: datetime | None = None) -> Keyring:
+    """
+    Open the keyring; with `create_at`, make a missing one first.
+
+    Raises:
+        UnknownStore, KeyringRefused.
+    """
+    match urlsplit(uri).scheme:
+        case "local":
+            path = _path(uri)
+            if create_at is not None and not path.exists():
+                await LocalKeyring.create(path, at=create_at)
+            return await LocalKeyring.open(path)
+        case scheme:
+            raise UnknownStore(f"no keyring speaks {scheme}:; use local:/path")
+
+
+def _path(uri: str) -> Path:
+    return Path(unquote(urlsplit(uri).path))

@@ -1,0 +1,91 @@
+"""The commit point of acceptance: one reference, one quota unit, one message."""
+
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from typing import Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import apsw
+
+from gateway.domain.ids import EnterpriseNumber, MessageId
+from gateway.errors import Kind, Refusal
+from gateway.stores.ledger import KnownReference, MessageRecord, NewMessage
+from gateway.stores.sqlite.erasing import refuse_tombstones
+from gateway.stores.sqlite.keys import add_deks
+from gateway.stores.sqlite.logs import append
+from gateway.stores.sqlite.messages import insert_message
+
+_BRUSSELS: Final = ZoneInfo("Europe/Brussels")
+
+_BURN: Final = """
+INSERT INTO reference (sender, profile, reference, message_id, content_sha256) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (sender, profile, reference) DO NOTHING
+"""
+_FIND: Final = """
+SELECT message_id, content_sha256 FROM reference WHERE sender = ? AND profile = ? AND reference = ?
+"""
+_COUNT: Final = """
+INSERT INTO quota (sender, profile, day, messages, paper)
+SELECT :sender, :profile, :day, 1, 0 WHERE :limit IS NULL OR :limit >= 1
+ON CONFLICT (sender, profile, day) DO UPDATE SET messages = messages + 1 WHERE :limit IS NULL OR messages < :limit
+"""
+_SUSPENDED: Final = "SELECT count(*) FROM suspension WHERE sender = ?"
+
+
+def record(connection: apsw.Connection, new: NewMessage, clock: Callable[[], datetime]) -> KnownReference | None:
+    """See `Ledger.record`."""
+    known = _burn_reference(connection, new.message)
+    if known is not None:
+        return known
+    refuse_tombstones(connection, [document.document_id for document in new.message.documents])
+    _count_against_quota(connection, new, clock)
+    add_deks(connection, new.deks)
+    insert_message(connection, new.message)
+    append(connection, new.logs)
+    return None
+
+
+def find_reference(
+    connection: apsw.Connection, sender: EnterpriseNumber, profile: str, reference: str
+) -> KnownReference | None:
+    """See `Ledger.find_reference`."""
+    row = connection.execute(_FIND, (sender, profile, reference)).fetchone()
+    return None if row is None else KnownReference(message_id=MessageId(UUID(bytes=row[0])), content_sha256=row[1])
+
+
+def is_suspended(connection: apsw.Connection, sender: EnterpriseNumber) -> bool:
+    """See `Ledger.is_suspended`."""
+    return bool(connection.execute(_SUSPENDED, (sender,)).get)
+
+
+def _burn_reference(connection: apsw.Connection, message: MessageRecord) -> KnownReference | None:
+    """Burn the reference of a message; return what burnt it before, if anything did."""
+    key = (message.sender, message.profile, message.reference)
+    connection.execute(_BURN, (*key, message.message_id.bytes, message.content_sha256))
+    return None if connection.changes() else find_reference(connection, *key)
+
+
+def _count_against_quota(connection: apsw.Connection, new: NewMessage, clock: Callable[[], datetime]) -> None:
+    connection.execute(
+        _COUNT,
+        {
+            "sender": new.message.sender,
+            "profile": new.message.profile,
+            "day": new.day.isoformat(),
+            "limit": new.messages_per_day,
+        },
+    )
+    if not connection.changes():
+        raise Refusal(
+            Kind.QUOTA_EXCEEDED,
+            f"profile {new.message.profile} may send {new.messages_per_day} messages on {new.day} and has sent them; "
+            "send this one after midnight (Europe/Brussels), or have the quota of the registration raised",
+            retry_after_s=_until_midnight_s(new.day, clock()),
+        )
+
+
+def _until_midnight_s(day: date, now: datetime) -> int:
+    """Return the whole seconds, at least 1, until `day` ends in Europe/Brussels."""
+    midnight = datetime.combine(day + timedelta(days=1), time(), _BRUSSELS)
+    return max(1, -((now - midnight) // timedelta(seconds=1)))

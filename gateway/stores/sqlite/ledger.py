@@ -1,0 +1,286 @@
+"""
+`sqlite:///…`: the ledger in one SQLite file, fit for production on one machine, for one process at a time.
+
+What each call does stands in the modules beside this one, as functions of a connection; here they are given to the
+writer's thread or to a reader's. The promises stand in `stores/ledger.py`, the life of a delivery in `README.md`.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Self
+from uuid import UUID
+
+from gateway.crypto.vault import DekRow, IndexKeyRow, KekRow
+from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId
+from gateway.stores.ledger import (
+    Claim,
+    DeliveryRecord,
+    DocumentRecord,
+    DossierRecord,
+    KnownReference,
+    LogEntry,
+    MessageFilter,
+    MessageRecord,
+    NewMessage,
+    Page,
+    QueueDepth,
+    RetrievalRecord,
+    Settlement,
+    TimelineEntry,
+)
+from gateway.stores.sqlite import (
+    accepting,
+    claiming,
+    dossiers,
+    erasing,
+    keys,
+    logs,
+    reading,
+    retrieving,
+    settling,
+    watching,
+)
+from gateway.stores.sqlite.opening import open_exclusively
+from gateway.stores.sqlite.readers import Readers
+from gateway.stores.sqlite.writer import OnCommit, Writer
+
+
+class SqliteLedger:
+    """A `Ledger` in a SQLite file. Made by `open`."""
+
+    def __init__(self, writer: Writer, readers: Readers, *, clock: Callable[[], datetime], lock_fd: int) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._clock = clock
+        self._lock_fd: int | None = lock_fd
+
+    @classmethod
+    async def open(cls, path: Path, *, clock: Callable[[], datetime], on_commit: OnCommit | None = None) -> Self:
+        """
+        Open the ledger at `path`, made with mode 0600 when it is missing, and apply the migrations it lacks.
+
+        `clock` returns an aware time. `on_commit` gets the seconds and the number of changes of each commit, in the
+        writer's thread; it must not raise.
+
+        Raises:
+            StoreInUse: another process has it open.
+            StoreUnavailable: it cannot be read or written, is no ledger, or was written by a newer version.
+        """
+        connection, lock_fd = await asyncio.to_thread(open_exclusively, path, clock())
+        return cls(Writer(connection, on_commit=on_commit), Readers(path), clock=clock, lock_fd=lock_fd)
+
+    async def checkpoint(self) -> None:
+        """
+        Move everything into the database file and truncate its log; destroyed keys are then in neither.
+
+        Raises:
+            StoreUnavailable: a reader held an old snapshot for too long, or the disk failed; nothing is lost.
+        """
+        await self._writer.checkpoint()
+
+    async def close(self) -> None:
+        """
+        See `Ledger.close`; may be called twice.
+
+        Raises:
+            StoreUnavailable: the last checkpoint failed; what was committed is safe in the log beside the file.
+        """
+        try:
+            await self._readers.close()
+            await self._writer.close()
+        finally:
+            lock_fd, self._lock_fd = self._lock_fd, None
+            if lock_fd is not None:
+                os.close(lock_fd)
+
+    # keys
+
+    async def kek(self, kek_id: UUID) -> KekRow | None:
+        """See `Ledger.kek`."""
+        return await self._readers.run(lambda c: keys.kek(c, kek_id))
+
+    async def kek_for(self, sender_id: UUID, year: int) -> KekRow | None:
+        """See `Ledger.kek_for`."""
+        return await self._readers.run(lambda c: keys.kek_for(c, sender_id, year))
+
+    async def add_kek(self, row: KekRow) -> KekRow:
+        """See `Ledger.add_kek`."""
+        return await self._writer.run(lambda c: keys.add_kek(c, row))
+
+    async def index_keys(self, purpose: str) -> list[IndexKeyRow]:
+        """See `Ledger.index_keys`."""
+        return await self._readers.run(lambda c: keys.index_keys(c, purpose))
+
+    async def add_index_key(self, row: IndexKeyRow) -> IndexKeyRow:
+        """See `Ledger.add_index_key`."""
+        return await self._writer.run(lambda c: keys.add_index_key(c, row))
+
+    async def dek(self, dek_id: UUID) -> DekRow | None:
+        """See `Ledger.dek`."""
+        return await self._readers.run(lambda c: keys.dek(c, dek_id))
+
+    async def log_key(self, sender_id: UUID, year: int) -> DekRow | None:
+        """See `Ledger.log_key`."""
+        return await self._readers.run(lambda c: keys.log_key(c, sender_id, year))
+
+    async def add_log_key(self, sender_id: UUID, year: int, row: DekRow) -> DekRow:
+        """See `Ledger.add_log_key`."""
+        return await self._writer.run(lambda c: keys.add_log_key(c, sender_id, year, row))
+
+    # acceptance
+
+    async def find_reference(self, sender: EnterpriseNumber, profile: str, reference: str) -> KnownReference | None:
+        """See `Ledger.find_reference`."""
+        return await self._readers.run(lambda c: accepting.find_reference(c, sender, profile, reference))
+
+    async def record(self, new: NewMessage) -> KnownReference | None:
+        """See `Ledger.record`."""
+        return await self._writer.run(lambda c: accepting.record(c, new, self._clock))
+
+    async def is_suspended(self, sender: EnterpriseNumber) -> bool:
+        """See `Ledger.is_suspended`."""
+        return await self._readers.run(lambda c: accepting.is_suspended(c, sender))
+
+    async def append(self, entries: Sequence[LogEntry]) -> None:
+        """See `Ledger.append`."""
+        await self._writer.run(lambda c: logs.append(c, entries))
+
+    # dossiers
+
+    async def add_dossiers(self, dossiers_: Sequence[DossierRecord], deks: Sequence[DekRow]) -> None:
+        """See `Ledger.add_dossiers`."""
+        await self._writer.run(lambda c: dossiers.add_dossiers(c, dossiers_, deks))
+
+    async def end_dossier(self, sender: EnterpriseNumber, dossier_id: UUID, at: datetime) -> DossierRecord | None:
+        """See `Ledger.end_dossier`."""
+        return await self._writer.run(lambda c: dossiers.end_dossier(c, sender, dossier_id, at))
+
+    async def find_dossiers(
+        self, sender: EnterpriseNumber, category: str | None, recipient: Collection[tuple[int, bytes]]
+    ) -> list[DossierRecord]:
+        """See `Ledger.find_dossiers`."""
+        return await self._readers.run(lambda c: dossiers.find_dossiers(c, sender, category, recipient))
+
+    # reading
+
+    async def message(self, message_id: MessageId) -> MessageRecord | None:
+        """See `Ledger.message`."""
+        return await self._readers.run(lambda c: reading.message(c, message_id))
+
+    async def messages(self, which: MessageFilter, *, after_position: int, limit: int) -> Page:
+        """See `Ledger.messages`."""
+        return await self._readers.run(lambda c: reading.messages(c, which, after_position=after_position, limit=limit))
+
+    async def timeline(self, message_id: MessageId) -> list[TimelineEntry]:
+        """See `Ledger.timeline`."""
+        return await self._readers.run(lambda c: logs.timeline(c, message_id))
+
+    # delivery
+
+    async def claim(
+        self, worker: str, *, now: datetime, lease: timedelta, limit: int, providers: Collection[str]
+    ) -> list[Claim]:
+        """See `Ledger.claim`."""
+        return await self._writer.run(
+            lambda c: claiming.claim(c, worker, now=now, lease=lease, limit=limit, providers=providers)
+        )
+
+    async def begin_attempt(self, claim: Claim, *, now: datetime, deadline_at: datetime, reconcile_at: datetime) -> int:
+        """See `Ledger.begin_attempt`."""
+        return await self._writer.run(
+            lambda c: claiming.begin_attempt(c, claim, now=now, deadline_at=deadline_at, reconcile_at=reconcile_at)
+        )
+
+    async def renew(self, claim: Claim, lease_until: datetime) -> Claim:
+        """See `Ledger.renew`."""
+        return await self._writer.run(lambda c: claiming.renew(c, claim, lease_until))
+
+    async def settle(self, claim: Claim, settlement: Settlement) -> None:
+        """
+        See `Ledger.settle`.
+
+        Raises:
+            InvalidMove: a status may not follow the present one; nothing changed.
+        """
+        await self._writer.run(lambda c: settling.settle(c, claim, settlement))
+
+    async def release(self, claim: Claim, due_at: datetime) -> None:
+        """See `Ledger.release`."""
+        await self._writer.run(lambda c: claiming.release(c, claim, due_at))
+
+    async def attach_cover(
+        self, claim: Claim, cover: DocumentRecord, dek: DekRow, retrieval: RetrievalRecord | None
+    ) -> None:
+        """See `Ledger.attach_cover`."""
+        await self._writer.run(lambda c: claiming.attach_cover(c, claim, cover, dek, retrieval))
+
+    async def decide(self, delivery_id: DeliveryId, settlement: Settlement) -> bool:
+        """
+        See `Ledger.decide`.
+
+        Raises:
+            LeaseLost: the message changed since the decision was prepared; nothing changed.
+            InvalidMove: a status may not follow the present one; nothing changed.
+        """
+        return await self._writer.run(lambda c: settling.decide(c, delivery_id, settlement))
+
+    async def to_decide(self) -> list[DeliveryRecord]:
+        """See `Ledger.to_decide`."""
+        return await self._readers.run(watching.to_decide)
+
+    async def late(self, now: datetime) -> list[DeliveryRecord]:
+        """See `Ledger.late`."""
+        return await self._readers.run(lambda c: watching.late(c, now))
+
+    async def queue_depths(self) -> list[QueueDepth]:
+        """See `Ledger.queue_depths`."""
+        return await self._readers.run(watching.queue_depths)
+
+    # retrieval by recipients
+
+    async def retrieval(self, hashes: Collection[tuple[int, bytes]]) -> RetrievalRecord | None:
+        """See `Ledger.retrieval`."""
+        return await self._readers.run(lambda c: retrieving.retrieval(c, hashes))
+
+    async def retrieval_failed(self, delivery_id: DeliveryId, locked_until: datetime) -> None:
+        """See `Ledger.retrieval_failed`."""
+        await self._writer.run(lambda c: retrieving.retrieval_failed(c, delivery_id, locked_until))
+
+    async def retrieved(self, delivery_id: DeliveryId, entries: Sequence[LogEntry]) -> None:
+        """See `Ledger.retrieved`."""
+        await self._writer.run(lambda c: retrieving.retrieved(c, delivery_id, entries))
+
+    # erasure
+
+    async def due_erasures(self, now: datetime, limit: int) -> list[MessageRecord]:
+        """See `Ledger.due_erasures`."""
+        return await self._readers.run(lambda c: erasing.due_erasures(c, now, limit))
+
+    async def destroy_keys(self, message: MessageRecord, at: datetime, entries: Sequence[LogEntry]) -> bool:
+        """See `Ledger.destroy_keys`; the keys leave the file with the next `checkpoint`."""
+        return await self._writer.run(lambda c: erasing.destroy_keys(c, message, at, entries))
+
+    async def blobs_to_erase(self, limit: int) -> list[DocumentId]:
+        """See `Ledger.blobs_to_erase`."""
+        return await self._readers.run(lambda c: erasing.blobs_to_erase(c, limit))
+
+    async def blob_erased(self, document_id: DocumentId, at: datetime) -> None:
+        """See `Ledger.blob_erased`."""
+        await self._writer.run(lambda c: erasing.blob_erased(c, document_id, at))
+
+    async def tombstone(self, blob_ids: Sequence[UUID], at: datetime) -> list[UUID]:
+        """See `Ledger.tombstone`."""
+        return await self._writer.run(lambda c: erasing.tombstone(c, blob_ids, at))
+
+    # care
+
+    async def registration_version(self, digest: bytes, *, author: str, at: datetime) -> int:
+        """See `Ledger.registration_version`."""
+        return await self._writer.run(lambda c: watching.registration_version(c, digest, author=author, at=at))
+
+    async def heartbeat(self, at: datetime) -> None:
+        """See `Ledger.heartbeat`."""
+        await self._writer.run(lambda c: watching.heartbeat(c, at))

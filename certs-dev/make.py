@@ -8,6 +8,7 @@ by their owner only. A certificate file holds the leaf first, then its intermedi
   server-ca.pem         the servers' intermediate and root
   server.pem .key       localhost, 127.0.0.1, ::1 and gateway.dev.example
   receipts.pem .key     signs receipts (EC P-256)
+  print-api-key         what the simulated print house asks for
   ebox-client.pem .key  private_key_jwt towards e-Box (RSA 2048)
   clients-ca.pem .key   the clients' intermediate and root; the key is the intermediate's
   clients.crl.pem       the revocation lists of both
@@ -18,6 +19,7 @@ by their owner only. A certificate file holds the leaf first, then its intermedi
 
 import argparse
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,9 +87,11 @@ CLIENTS: Final = (
     Client(name="no-digital-signature", digital_signature=False),
 )
 
+PRINT_API_KEY: Final = "print-api-key"  # what the gateway shows the simulated print house
+
 FILES: Final = frozenset(
     {"ca.pem", "server-ca.pem", "clients-ca.pem", "clients-ca.key", "clients.crl.pem", "stale.crl.pem"}
-    | {"other-clients-ca.pem"}
+    | {"other-clients-ca.pem", PRINT_API_KEY}
     | {
         f"{name}.{end}"
         for name in ("server", "receipts", "ebox-client", *(client.name for client in CLIENTS))
@@ -154,6 +158,7 @@ def make(directory: Path, now: datetime) -> None:
         files[name] = _crl(client_ca, revoked, this_update_at, next_update_at) + _crl(
             client_root, [], this_update_at, next_update_at
         )
+    files[PRINT_API_KEY] = secrets.token_urlsafe(24).encode() + b"\n"
     _write(directory, files)
 
 
@@ -171,7 +176,7 @@ def is_current(directory: Path, now: datetime) -> bool:
 def _write(directory: Path, files: dict[str, bytes]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        mode = 0o600 if name.endswith(".key") else 0o644
+        mode = 0o600 if name.endswith(".key") or name == PRINT_API_KEY else 0o644
         with os.fdopen(os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
             os.fchmod(stream.fileno(), mode)  # a file that was there keeps its mode otherwise
             stream.write(content)

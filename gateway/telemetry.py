@@ -66,6 +66,12 @@ class Metrics:
             "gateway_queue_oldest_seconds", "How long the most overdue of them has been due", "channel", "action"
         )
         self.late = self._gauge("gateway_late_deliveries", "Deliveries past their deadline")
+        self.gauges_read = self._gauge(
+            "gateway_gauges_read_timestamp_seconds", "When queues, late deliveries and expiry were last read"
+        )
+        self.gauge_refresh_failures = self._counter(
+            "gateway_gauge_refresh_failures", "Scrapes before which those could not be read"
+        )
         self.commit_seconds = self._histogram("gateway_ledger_commit_seconds", "One commit of the ledger")
         self.commit_batch = Histogram(
             "gateway_ledger_commit_transactions",

@@ -8,7 +8,7 @@ from joserfc.jwk import RSAKey
 from gateway.adapters.ebox import EboxAdapter, EboxSettings
 from gateway.adapters.http import open_session, tls_context
 from gateway.adapters.limits import Destination, DestinationLimits
-from gateway.adapters.print_rest import JobSigner, PrintRestAdapter, PrintRestSettings
+from gateway.adapters.print_rest import CANONICAL_STATUSES, JobSigner, PrintRestAdapter, PrintRestSettings
 from gateway.config import EboxProvider, PrintRestProvider, Provider
 
 
@@ -30,12 +30,15 @@ def build_adapter(provider: Provider, *, clock: Callable[[], datetime], sign_job
                 token_url=provider.token_url,
                 audience=provider.audience,
                 client_id=provider.client_id,
+                key_id=provider.key_id,
                 publish_path=provider.publish_path,
                 search_path=provider.search_path,
                 federation_url=provider.federation_url,
+                partition_url=provider.partition_url,
                 representative=provider.representative,
                 conflict_means=provider.conflict_means,
                 consent_check=provider.consent_check,
+                environment=provider.registry_environment,
             )
             key = RSAKey.import_key(provider.key_file.read_bytes())
             return Destination(EboxAdapter(ebox, session=session, key=key, clock=clock), limits)
@@ -46,7 +49,8 @@ def build_adapter(provider: Provider, *, clock: Callable[[], datetime], sign_job
                 base_url=provider.base_url,
                 api_key=None if provider.api_key_file is None else provider.api_key_file.read_text().strip(),
                 api_key_header=provider.api_key_header,
+                public_administration=provider.public_administration,
                 envelope=provider.envelope,
-                **({"status_map": provider.status_map} if provider.status_map else {}),
+                status_map={**CANONICAL_STATUSES, **provider.status_map},
             )
             return Destination(PrintRestAdapter(house, session=session, clock=clock, sign=sign_job), limits)

@@ -9,13 +9,16 @@ import threading
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from lxml import etree
 
 from gateway.errors import FieldError
 
-__all__ = ["local_name", "new_root", "pointer_to", "read_schema", "schema_faults"]
+__all__ = ["NOT_EXPECTED", "local_name", "new_root", "pointer_to", "read_schema", "schema_faults"]
+
+NOT_EXPECTED: Final = "is not expected here"
+"""How the detail of a fault begins when the element it points to stands where another should."""
 
 _FOLDER = Path(__file__).parent
 _FAULTS_SHOWN = 100
@@ -117,7 +120,7 @@ def _rule(kind: str, message: str) -> str:
             expected = _EXPECTED.search(message)
             names = ", ".join(re.sub(r"\{[^}]*\}", "", expected[1]).split(", ")) if expected else "nothing more"
             missing = "Missing child element" in message
-            return f"{'is incomplete' if missing else 'is not expected here'}; expected: {names}"
+            return f"{'is incomplete' if missing else NOT_EXPECTED}; expected: {names}"
         case "SCHEMAV_CVC_COMPLEX_TYPE_3_2_1" | "SCHEMAV_CVC_COMPLEX_TYPE_3_2_2":
             return "is not an attribute of this element"
         case "SCHEMAV_CVC_COMPLEX_TYPE_4":

@@ -6,10 +6,9 @@ exclusive canonicalisation without comments, SHA-256 or stronger, RSA PKCS#1 or 
 KeyInfo. Trust comes from the caller's registration; the certificate in the message only selects among what is
 registered. Business code sees only the element that the verifier returns, never the tree that was received.
 
-All functions are CPU-bound (about a millisecond) and hold no shared state; the caller decides on threads.
+All functions are CPU-bound (about a millisecond) and may run in several threads at once; the caller decides.
 """
 
-import binascii
 import codecs
 import logging
 import re
@@ -22,17 +21,17 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from lxml import etree
-from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod
 from signxml.exceptions import InvalidDigest, SignXMLException
 from signxml.verifier import SignatureConfiguration, VerifyResult, XMLVerifier
 
 from gateway.crypto.certs import parse_certificate
 from gateway.crypto.rejection import CertificateRejected
-from gateway.crypto.schema import local_name, pointer_to, schema_faults
+from gateway.crypto.schema import NOT_EXPECTED, local_name, pointer_to, schema_faults
+from gateway.crypto.signature_rules import DIGESTS, DS, ECDSA_METHODS, RSA_METHODS, broken_rule
 from gateway.domain.ids import EnterpriseNumber, InvalidIdentifier, parse_enterprise_number
 from gateway.errors import FieldError, Kind, Refusal
 
-__all__ = ["MESSAGE_LIMIT_BYTES", "SignedXml", "SignerCheck", "verify_enveloped", "verify_pinned"]
+__all__ = ["MESSAGE_LIMIT_BYTES", "SignedXml", "SignerCheck", "parse_stored", "verify_enveloped", "verify_pinned"]
 
 # signxml writes the canonical text of what it signs or verifies, a letter's personal data, at level DEBUG.
 logging.getLogger("signxml").setLevel(logging.INFO)
@@ -50,35 +49,13 @@ MESSAGE_LIMIT_BYTES: Final = 256 * 1024
 _DEPTH_LIMIT: Final = 32
 _ATTRIBUTE_FAULTS_SHOWN: Final = 10
 
-_DS: Final = "{http://www.w3.org/2000/09/xmldsig#}"
-_EXC_C14N: Final = CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0.value
-_TRANSFORMS: Final = [SignatureConstructionMethod.enveloped.value, _EXC_C14N]
-_RSA_METHODS: Final = frozenset(
-    {
-        SignatureMethod.RSA_SHA256,
-        SignatureMethod.RSA_SHA384,
-        SignatureMethod.RSA_SHA512,
-        SignatureMethod.SHA256_RSA_MGF1,
-        SignatureMethod.SHA384_RSA_MGF1,
-        SignatureMethod.SHA512_RSA_MGF1,
-    }
-)
-_ECDSA_METHODS: Final = frozenset(
-    {SignatureMethod.ECDSA_SHA256, SignatureMethod.ECDSA_SHA384, SignatureMethod.ECDSA_SHA512}
-)
-_METHODS: Final = _RSA_METHODS | _ECDSA_METHODS
-_METHOD_NAMES: Final = frozenset(method.value for method in _METHODS)
-_DIGESTS: Final = frozenset({DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgorithm.SHA512})
-_DIGEST_NAMES: Final = frozenset(digest.value for digest in _DIGESTS)
-
 _XML_DECLARATION: Final = re.compile(rb"<\?xml\s[^>]*?\?>")
 _ENCODING: Final = re.compile(rb"""\sencoding\s*=\s*["']([^"']*)["']""")
-_FRAGMENT: Final = re.compile(r"[#/]([A-Za-z0-9-]{1,32})\Z")
 _SPACE: Final = re.compile(r"[ \t\r\n]+")
 
 _too_deep = etree.XPath("boolean(" + "/*" * (_DEPTH_LIMIT + 1) + ")")
 _string = etree.XPath("string()")  # unlike `text`, it does not end at a comment
-_namespaced_attributes = etree.XPath("//@*[namespace-uri()]/..")
+_namespaced_attributes = etree.XPath("//*[@*[namespace-uri()]]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +125,22 @@ def verify_pinned(
     return _verify(received, schema)
 
 
+def parse_stored(body: bytes) -> etree._Element:
+    """
+    Return the signed content of a document that was verified before it was stored, as the verifier returned it then.
+
+    Verifies nothing: only for what the gateway itself kept, never for what comes from outside.
+
+    Raises:
+        Refusal: MALFORMED_MESSAGE.
+    """
+    root = _parse(body)
+    for signature in root.findall(f"{DS}Signature"):
+        root.remove(signature)
+    content = etree.tostring(root, method="c14n", exclusive=True, with_comments=False)
+    return etree.fromstring(content, parser=_parser())
+
+
 def _inspect(body: bytes, schema: etree.XMLSchema, root_name: str, limit_bytes: int) -> _Received:
     # (1) Bytes: size, UTF-8 and no document type, before any parser sees them.
     _check_bytes(body, limit_bytes)
@@ -158,20 +151,21 @@ def _inspect(body: bytes, schema: etree.XMLSchema, root_name: str, limit_bytes: 
     # (3) Closed schema; exactly one signature, child of the root; no attribute that a schema cannot close.
     if root.tag != root_name:
         raise _wrong([FieldError(pointer="/", detail=f"the root element must be {root_name}")])
-    signatures = list(root.iter(f"{_DS}Signature"))
+    signatures = list(root.iter(f"{DS}Signature"))
     if not signatures:
         raise _invalid("signature-count: the document is not signed")
-    if len(signatures) > 1 or signatures[0].getparent() is not root:
-        raise _invalid("signature-count: exactly one Signature, a child of the root")
     signature = signatures[0]
+    after = next(signature.itersiblings(tag=etree.Element), None)
+    if len(signatures) > 1 or signature.getparent() is not root or after is not None:
+        raise _invalid("signature-count: exactly one Signature, the last child of the root")
     faults = _namespaced_attribute_faults(root) or schema_faults(schema, root)
     place = pointer_to(signature)
-    in_signature = [fault for fault in faults if (fault.pointer + "/").startswith(place + "/")]
+    in_signature = [fault for fault in faults if _is_within(fault, place)]
     if len(in_signature) < len(faults):
         raise _wrong([fault for fault in faults if fault not in in_signature])
 
     # (4) SignedInfo, before any cryptography.
-    if rule := _broken_rule(signature, root.get("Id", "")):
+    if rule := broken_rule(signature, root.get("Id", "")):
         raise _invalid(rule)
     if in_signature:
         raise _invalid(f"shape: {in_signature[0].pointer} {in_signature[0].detail}")
@@ -255,79 +249,29 @@ def _namespaced_attribute_faults(root: etree._Element) -> list[FieldError]:
     ]
 
 
-def _broken_rule(signature: etree._Element, root_id: str) -> str | None:
-    """Return which rule of step 4 a signature breaks, in words that hold nothing of its values; None: none."""
-    if any(not isinstance(node.tag, str) for node in signature.iter()):
-        return "a comment inside the signature"
-    if signature.find(f"{_DS}Object") is not None:
-        return "object: a ds:Object is not allowed"
-    if _children(signature) != ["SignedInfo", "SignatureValue", "KeyInfo"]:
-        return "shape: a Signature holds SignedInfo, SignatureValue and KeyInfo"
-    signed_info, _, key_info = signature
-    if len(signed_info.findall(f"{_DS}Reference")) != 1:
-        return "reference-count: exactly one Reference"
-    if _children(signed_info) != ["CanonicalizationMethod", "SignatureMethod", "Reference"]:
-        return "shape: SignedInfo holds CanonicalizationMethod, SignatureMethod and Reference"
-    canonicalization, method, reference = signed_info
-    if next(signature.iter(f"{{{_EXC_C14N}}}InclusiveNamespaces"), None) is not None:
-        return "inclusive-namespaces: a prefix list is not allowed"
-    if canonicalization.get("Algorithm") != _EXC_C14N:
-        return f"canonicalization-method {_fragment(canonicalization)} refused: exclusive without comments only"
-    if method.get("Algorithm") not in _METHOD_NAMES:
-        return f"signature-method {_fragment(method)} refused"
-    if len(method) or len(canonicalization):
-        return "shape: CanonicalizationMethod and SignatureMethod are empty elements"
-    return _broken_reference_rule(reference, root_id) or _broken_key_info_rule(key_info)
-
-
-def _broken_reference_rule(reference: etree._Element, root_id: str) -> str | None:
-    if reference.get("URI") not in ("", f"#{root_id}"):
-        return "reference-uri: must be empty or # and the Id of the root"
-    if _children(reference) != ["Transforms", "DigestMethod", "DigestValue"]:
-        return "shape: Reference holds Transforms, DigestMethod and DigestValue"
-    transforms, digest_method, _ = reference
-    if [transform.get("Algorithm") for transform in transforms] != _TRANSFORMS:
-        return "transforms: exactly enveloped-signature, then exclusive canonicalisation without comments"
-    if any(len(transform) for transform in transforms):
-        return "transforms: no parameters are allowed"
-    if digest_method.get("Algorithm") not in _DIGEST_NAMES:
-        return f"digest-method {_fragment(digest_method)} refused"
-    return None
-
-
-def _broken_key_info_rule(key_info: etree._Element) -> str | None:
-    if _children(key_info) != ["X509Data"] or _children(key_info[0]) != ["X509Certificate"]:
-        return "key-info: exactly one X509Data with exactly one X509Certificate"
-    return None
-
-
-def _children(element: etree._Element) -> list[str]:
-    """Return the names of the children, those outside the XML Signature namespace unreadable on purpose."""
-    return [local_name(child) if child.tag.startswith(_DS) else "?" for child in element]
-
-
-def _fragment(element: etree._Element) -> str:
-    """Return the last part of an algorithm's URI, `rsa-sha1`; nothing longer than an algorithm's name."""
-    found = _FRAGMENT.search(element.get("Algorithm", ""))
-    return found[1] if found else "unknown"
+def _is_within(fault: FieldError, place: str) -> bool:
+    # Where the last element of the content is missing, the schema points to the signature behind it.
+    if fault.pointer == place:
+        return not fault.detail.startswith(NOT_EXPECTED)
+    return fault.pointer.startswith(place + "/")
 
 
 def _certificate(signature: etree._Element) -> x509.Certificate:
-    text = signature.findtext(f"{_DS}KeyInfo/{_DS}X509Data/{_DS}X509Certificate", default="")
+    text = signature.findtext(f"{DS}KeyInfo/{DS}X509Data/{DS}X509Certificate", default="")
     try:
         return parse_certificate(b64decode(_SPACE.sub("", text), validate=True))
-    except (binascii.Error, CertificateRejected) as exc:
+    except (ValueError, CertificateRejected) as exc:
         raise _invalid("key-info: the X509Certificate cannot be read") from exc
 
 
 def _check_key_type(signature: etree._Element, certificate: x509.Certificate) -> None:
-    element = signature.find(f"{_DS}SignedInfo/{_DS}SignatureMethod")
+    element = signature.find(f"{DS}SignedInfo/{DS}SignatureMethod")
     method = None if element is None else element.get("Algorithm")
     match certificate.public_key():
         case rsa.RSAPublicKey():
-            fitting = _RSA_METHODS
+            fitting = RSA_METHODS
         case ec.EllipticCurvePublicKey():
-            fitting = _ECDSA_METHODS
+            fitting = ECDSA_METHODS
         case _:
             raise _invalid("key type: the certificate must hold an RSA or EC key")
     if method not in {fit.value for fit in fitting}:
@@ -339,8 +283,8 @@ def _signxml_verify(received: _Received) -> VerifyResult:
         require_x509=True,
         location="./",
         expect_references=1,
-        signature_methods=_METHODS,
-        digest_algorithms=_DIGESTS,
+        signature_methods=RSA_METHODS | ECDSA_METHODS,
+        digest_algorithms=DIGESTS,
         # Validity was judged in step 9 by the caller's clock, or does not matter for a pinned certificate; a moment
         # inside it keeps signxml from judging again by a clock of its own.
         verification_time=received.certificate.not_valid_before_utc,

@@ -6,7 +6,6 @@ The processes are real and separate, so that one can be killed while the others 
 
 import asyncio
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -148,9 +147,10 @@ class Environment:
             (config["client_cas"][0], "file", "clients-ca.pem"),
             (config["client_cas"][0], "crl_file", "clients.crl.pem"),
             (config["providers"]["bosa"], "key_file", "ebox-client.key"),
+            (config["providers"]["house-a"], "api_key_file", "print-api-key"),
         ):
             table[key] = str(self.certs / file)
-        for key in ("base_url", "token_url", "federation_url"):
+        for key in ("base_url", "token_url", "federation_url", "partition_url"):
             config["providers"]["bosa"][key] = _moved(config["providers"]["bosa"][key], self.addresses.ebox)
         config["providers"]["house-a"]["base_url"] = self.addresses.print_house
         config["polling"] |= {"print_s": 1.0, "read_status_s": [2.0]}
@@ -162,6 +162,7 @@ class Environment:
             "--ebox", f"127.0.0.1:{ebox_port}",
             "--print", f"127.0.0.1:{print_port}",
             "--ebox-client-key", str(self.certs / "ebox-client.pem"),
+            "--print-api-key-file", str(self.certs / "print-api-key"),
         ]  # fmt: skip
         log = self.state / "simulators.log"
         process = await self._spawn(arguments, log)
@@ -235,8 +236,3 @@ def _end_of(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()[-15:]
     return "\n".join(f"  {line}" for line in lines) or "  (nothing)"
 
-
-def read_records(body: str) -> list[dict[str, Any]]:
-    """Return the records in a simulator's answer."""
-    found: list[dict[str, Any]] = json.loads(body)["kept"]
-    return found

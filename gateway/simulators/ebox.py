@@ -147,7 +147,10 @@ class EboxSimulator:
         async def receive() -> _Form:
             if request.content_type != "application/x-www-form-urlencoded":
                 raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_request", "a form is expected")
-            fields = (await request.post()).items()
+            try:
+                fields = (await request.post()).items()
+            except (ValueError, LookupError) as error:
+                raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_request", "the form cannot be read") from error
             return _Form(fields={name: value for name, value in fields if isinstance(value, str)})
 
         async def act(form: _Form) -> Answer:

@@ -85,6 +85,7 @@ ErrorForm = Callable[[str, Refusal], Any]  # (operation, refusal) -> the JSON in
 
 _ReceivedT = TypeVar("_ReceivedT", bound=Received)
 
+_TOO_LARGE = Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "TOO_LARGE", "the body is too large")
 _WEB_PAGE = b"<!doctype html><title>Please sign in</title><p>This is not the answer that you expect."
 
 
@@ -117,9 +118,13 @@ class Front:
         call = self.records.open_call(operation, facts.get("idempotency_key"))
         try:
             return await self._serve(request, call, facts, receive, act)
+        except (asyncio.CancelledError, ConnectionError):
+            call.outcome = Outcome.DISCONNECTED
+            raise
+        except Exception:
+            call.outcome = Outcome.FAILED
+            raise
         finally:
-            if call.outcome in (Outcome.RUNNING, Outcome.HELD):
-                call.outcome = Outcome.DISCONNECTED
             self.records.changed()
 
     async def _serve(
@@ -138,8 +143,9 @@ class Front:
             return _break_connection(request, call)
         try:
             received = await receive()
-        except Refusal as refusal:
+        except (Refusal, web.HTTPRequestEntityTooLarge) as error:
             await _drain(request)
+            refusal = error if isinstance(error, Refusal) else _TOO_LARGE
             return _answered(call, self._refused(call, refusal))
         fault = self.faults.take(call.operation, {**facts, **received.facts}, body_read=True)
         if fault is not None:

@@ -9,8 +9,9 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from aiohttp import web
@@ -28,12 +29,16 @@ from gateway.simulators.webhooks import Event, WebhookSender, WebhookSettings
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 OPERATIONS: Final = ("create", "status", "evidence", "evidence-file")
 DEMO_API_KEY: Final = "simulated-print-house"
+_SMALL_BYTES: Final = 262_144
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CreateCall:
     key: str
     body: Mapping[str, Any] = field(repr=False)
+    size_bytes: int
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -128,12 +133,12 @@ class PrintHouseSimulator:
         return await self.front.serve(request, "create", facts=facts, receive=receive, act=act)
 
     async def _take_over(self, call: _CreateCall, base_url: str) -> Answer:
-        content = await asyncio.to_thread(fingerprint, call.body)
+        content = await _off_the_loop(call.size_bytes, partial(fingerprint, call.body))
         known = self._known(call, content)
         if known is not None:
             return known
         job = await self._checked(call)
-        # The check ran in a thread, and the same request may have come in a second time meanwhile.
+        # The check may have run in a thread, and the same request may have come in a second time meanwhile.
         known = self._known(call, content)
         if known is not None:
             return known
@@ -154,7 +159,8 @@ class PrintHouseSimulator:
     async def _checked(self, call: _CreateCall) -> PrintJob:
         errors: tuple[FieldFault, ...]
         try:
-            job = await asyncio.to_thread(check_job, call.body, keep_bytes=self._keep_bytes)
+            check = partial(check_job, call.body, keep_bytes=self._keep_bytes)
+            job = await _off_the_loop(call.size_bytes, check)
         except WrongJob as wrong:
             errors = wrong.errors
         else:
@@ -255,15 +261,17 @@ async def _read_job(request: web.Request) -> _CreateCall:
     given = request.headers.getall(IDEMPOTENCY_KEY, [])
     if len(given) != 1:
         raise Refusal(HTTPStatus.BAD_REQUEST, "idempotency-key-required", "one Idempotency-Key is expected")
+    text = await request.read()
     try:
-        text = await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "the job is too large") from error
-    try:
-        body = await asyncio.to_thread(parse_json, text)
+        body = await _off_the_loop(len(text), partial(parse_json, text))
     except ValueError as error:
         raise Refusal(HTTPStatus.BAD_REQUEST, "malformed", "the body is no JSON object") from error
-    return _CreateCall(key=sf_string(given[0]) or given[0], body=body)
+    return _CreateCall(key=sf_string(given[0]) or given[0], body=body, size_bytes=len(text))
+
+
+async def _off_the_loop(size_bytes: int, work: Callable[[], _T]) -> _T:
+    """Do `work` in a thread, or at once when the job is so small that the way there costs more."""
+    return work() if size_bytes < _SMALL_BYTES else await asyncio.to_thread(work)
 
 
 def _key_facts(request: web.Request) -> dict[str, str]:

@@ -74,6 +74,7 @@ class Outcome(StrEnum):
     ANSWERED = "answered"
     CLOSED = "closed"  # the simulator broke the connection
     DISCONNECTED = "disconnected"  # the caller went away first
+    FAILED = "failed"  # a fault of the simulator itself, answered 500
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import hmac
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -80,7 +81,8 @@ class WebhookSender:
             sending = asyncio.create_task(self._send_all(session))
             yield
             sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await sending
 
     async def _send_all(self, session: aiohttp.ClientSession) -> None:
         while True:

@@ -264,7 +264,7 @@ class Stub:
         self.answer = answer
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def letters() -> Letters:
     return Letters()
 

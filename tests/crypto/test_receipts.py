@@ -420,7 +420,8 @@ def test_json_of_32_levels_is_read() -> None:
     [
         (b"2026-000123", b"2026-000124", Kind.SIGNATURE_INVALID),
         (b'size="1"', b'size="2"', Kind.SIGNATURE_INVALID),
-        (b"</Receipt>", b"<Extra/></Receipt>", Kind.INVALID_MESSAGE),
+        (b"<Profile>", b"<Extra/><Profile>", Kind.INVALID_MESSAGE),
+        (b"</Receipt>", b"<Extra/></Receipt>", Kind.SIGNATURE_INVALID),
         (b"<Receipt ", b"<!DOCTYPE Receipt><Receipt ", Kind.MALFORMED_MESSAGE),
         (b"ecdsa-sha256", b"ecdsa-sha1", Kind.SIGNATURE_INVALID),
         (NS.encode(), b"urn:document-gateway:message:1", Kind.INVALID_MESSAGE),

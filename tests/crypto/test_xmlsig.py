@@ -25,7 +25,7 @@ from gateway.crypto import xmlsig
 from gateway.crypto.manifest import MESSAGE_ROOT
 from gateway.crypto.schema import read_schema
 from gateway.crypto.signing import sign_enveloped
-from gateway.crypto.xmlsig import MESSAGE_LIMIT_BYTES, SignedXml, SignerCheck, verify_enveloped
+from gateway.crypto.xmlsig import MESSAGE_LIMIT_BYTES, SignedXml, SignerCheck, parse_stored, verify_enveloped
 from gateway.domain.ids import EnterpriseNumber
 from gateway.errors import Kind, Refusal
 
@@ -381,6 +381,12 @@ OFF_SCHEMA = {
         "/Message/Subject",
         "is not expected here; expected: ForTheAttentionOf, Subject",
     ),
+    "last missing": (
+        MESSAGE[MESSAGE.index("<Documents>") : MESSAGE.index("</Documents>") + len("</Documents>")],
+        "",
+        "/Message/Signature",
+        "is not expected here; expected: Channels, Print, Retention",
+    ),
     "text between": ("<Recipient>", "<Recipient>x", "/Message/Recipient", "holds elements only, no text"),
     "element in text": ("Aanslagbiljet 2026", "<b/>", "/Message/Purpose", "holds text only, no elements"),
     "pattern": ("90610100155", "9061010015", "/Message/Recipient/Ssin", "does not match [0-9]{11}"),
@@ -592,11 +598,15 @@ RESHAPED = {
     ),
     "signature not last": (
         signed_first,
-        "shape: /Message/Signature is not expected here",
+        "signature-count: exactly one Signature, the last child",
     ),
     "object": (
         lambda body: body.replace(b"</ds:KeyInfo>", b"</ds:KeyInfo><ds:Object/>"),
         "object: a ds:Object is not allowed",
+    ),
+    "empty signature": (
+        lambda body: body.replace(signature_of(body), f'<Signature xmlns="{DS}"/>'.encode()),
+        "shape: a Signature holds",
     ),
     "no KeyInfo": (
         lambda body: body[: body.index(b"<ds:KeyInfo>")] + body[body.index(b"</ds:KeyInfo>") + len(b"</ds:KeyInfo>") :],
@@ -637,6 +647,22 @@ RESHAPED = {
     "certificate that is no Base64": (
         lambda body: body.replace(b"<ds:X509Certificate>MII", b"<ds:X509Certificate>M*I"),
         "shape: /Message/Signature/KeyInfo/X509Data/X509Certificate",
+    ),
+    "certificate with what is not ASCII": (
+        lambda body: body.replace(b"<ds:X509Certificate>", b"<ds:X509Certificate>\xc2\x80"),
+        "shape: /Message/Signature/KeyInfo/X509Data/X509Certificate does not match",
+    ),
+    "what decoders skip, in the certificate": (
+        lambda body: body.replace(b"<ds:X509Certificate>", b"<ds:X509Certificate>!!!!"),
+        "shape: /Message/Signature/KeyInfo/X509Data/X509Certificate does not match",
+    ),
+    "what decoders skip, in the signature": (
+        lambda body: body.replace(b"<ds:SignatureValue>", b"<ds:SignatureValue>!!!!"),
+        "shape: /Message/Signature/SignatureValue does not match",
+    ),
+    "what decoders skip, in the digest": (
+        lambda body: body.replace(b"<ds:DigestValue>", b"<ds:DigestValue>\xc3\xa9"),
+        "shape: /Message/Signature/SignedInfo/Reference/DigestValue does not match",
     ),
     "comment in SignedInfo": (
         lambda body: body.replace(b"<ds:DigestValue>", b"<ds:DigestValue><!-- -->"),
@@ -860,6 +886,16 @@ def test_what_a_verifier_returns_is_judged_by_the_schema_again(
 
 
 # ── What is left behind ──
+
+
+def test_a_stored_message_is_read_as_it_was_verified(gemeente: Party) -> None:
+    body = sign(MESSAGE, gemeente).replace(b"906101", b"906<!-- not signed -->101")
+    assert canonical(parse_stored(body)) == canonical(verify(body, gemeente).root)
+
+
+def test_a_stored_message_is_parsed_as_strictly(gemeente: Party) -> None:
+    with pytest.raises(Refusal, match="DTD"):
+        parse_stored(b"<!DOCTYPE Message>" + sign(MESSAGE, gemeente))
 
 
 def test_the_library_never_logs_what_is_signed(gemeente: Party, caplog: pytest.LogCaptureFixture) -> None:

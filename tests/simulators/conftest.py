@@ -234,6 +234,7 @@ def make_pdf(pages: int = 1, *, width_mm: float = 210, height_mm: float = 297, r
     for _ in range(pages):
         page = writer.add_blank_page(width_mm * 72 / 25.4, height_mm * 72 / 25.4)
         page.rotate(rotate)
+    writer.add_metadata({"/Title": "x" * more.get("padding_bytes", 0)})
     if "password" in more:
         writer.encrypt(more["password"], algorithm="RC4-128")
     content = BytesIO()

@@ -5,12 +5,14 @@ from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import quote
 
+import aiohttp
 import pytest
 
 from gateway.simulators import magic
 from gateway.simulators.ebox import EboxSimulator
 from gateway.simulators.ebox_message import MEDIA_TYPES
 from gateway.simulators.ebox_settings import Triple
+from gateway.simulators.records import Outcome
 from gateway.simulators.serve import Simulators
 from gateway.simulators.tokens import (
     SCOPE_CONSULTATION,
@@ -216,6 +218,45 @@ async def test_a_missing_or_doubled_message_part_is_invalid_input(ebox):
             headers={**headers, "Authorization": f"Bearer {await ebox.token()}", "Idempotency-Key": '"k"'},
         )
         assert (empty.status, empty.json["code"]) == (400, "INVALID_INPUT")
+
+
+async def test_a_body_without_its_last_boundary_is_invalid_input(ebox, ebox_simulator):
+    opening = b'--x\r\nContent-Disposition: form-data; name="upfile1"; filename="a.pdf"\r\n'
+    cut = opening + b"Content-Type: application/pdf\r\n\r\n%PDF-1.7 let"
+    reply = await ebox.post(
+        "/REST/ebox/enterprise/messageRegistry/v2/publishMessage",
+        data=cut,
+        headers={
+            "Content-Type": "multipart/form-data; boundary=x",
+            "Authorization": f"Bearer {await ebox.token()}",
+            "Idempotency-Key": '"k"',
+        },
+    )
+    assert (reply.status, reply.json["code"]) == (400, "INVALID_INPUT")
+    assert ebox_simulator.records.kept == []
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing_and_its_key_free(ebox, ebox_simulator):
+    token = await ebox.token()
+
+    async def half_a_body():
+        yield b'--x\r\nContent-Disposition: form-data; name="upfile1"; filename="a.pdf"\r\n'
+        yield b"Content-Type: application/pdf\r\n\r\n%PDF"
+        async with asyncio.timeout(20):
+            await ebox_simulator.records.until(lambda records: records.calls[-1].operation == "publish")
+        raise OSError("the disk broke")
+
+    headers = {
+        "Content-Type": "multipart/form-data; boundary=x",
+        "Authorization": f"Bearer {token}",
+        "Idempotency-Key": '"one"',
+    }
+    with pytest.raises((aiohttp.ClientError, OSError)):
+        await ebox.post("/REST/ebox/enterprise/messageRegistry/v2/publishMessage", data=half_a_body(), headers=headers)
+    async with asyncio.timeout(20):
+        await ebox_simulator.records.until(lambda records: records.calls[-1].outcome is Outcome.DISCONNECTED)
+    assert ebox_simulator.records.kept == []
+    assert (await ebox.publish(key="one")).status == 201
 
 
 async def test_a_body_that_is_not_multipart_is_unsupported(ebox):

@@ -4,6 +4,7 @@ import hmac
 import json
 from dataclasses import replace
 from datetime import timedelta
+from io import BytesIO
 
 import pytest
 
@@ -123,6 +124,21 @@ async def test_a_wrong_form_gets_the_oauth_error(ebox, fields, status, error):
 async def test_a_body_that_is_no_form_is_invalid_request(ebox):
     reply = await ebox.post("/REST/oauth/v5/token", json=ebox.form())
     assert (reply.status, reply.json["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded; charset=klingon", None])
+async def test_a_form_that_cannot_be_decoded_is_invalid_request(ebox, media_type):
+    headers = {"Content-Type": media_type or "application/x-www-form-urlencoded; charset=utf-8"}
+    reply = await ebox.post("/REST/oauth/v5/token", data=b"grant_type=\xff\xfe", headers=headers)
+    assert (reply.status, reply.json["error"]) == (400, "invalid_request")
+
+
+async def test_a_form_above_a_mebibyte_is_too_large(ebox, ebox_simulator):
+    form = BytesIO(b"grant_type=client_credentials&padding=" + b"x" * 1_050_000)
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    reply = await ebox.post("/REST/oauth/v5/token", data=form, headers=headers)
+    assert (reply.status, reply.json["error"]) == (413, "TOO_LARGE")
+    assert ebox_simulator.records.calls[-1].status == 413
 
 
 async def test_a_scope_that_the_client_was_not_given_is_invalid_scope(ebox, ebox_simulator, client):

@@ -49,8 +49,10 @@ async def test_other_content_for_the_same_id_conflicts(printing, print_simulator
     assert len(print_simulator.records.kept) == 1
 
 
-async def test_the_same_request_many_times_at_once_is_kept_once(printing, print_simulator):
-    job = printing.job("d1")
+@pytest.mark.parametrize("padding_bytes", [0, 300_000], ids=["small", "checked in a thread"])
+async def test_the_same_request_many_times_at_once_is_kept_once(printing, print_simulator, padding_bytes):
+    document = printing.document(content=printing.pdf(padding_bytes=padding_bytes))
+    job = printing.job("d1", documents=[document])
     replies = await asyncio.gather(*(printing.create(job) for _ in range(6)))
     assert sorted(reply.status for reply in replies) == [200] * 5 + [201]
     assert len(print_simulator.records.kept) == 1
@@ -244,7 +246,7 @@ async def test_wrong_headers_are_refused(printing, print_simulator, headers, sta
 
 async def test_a_job_above_the_limit_is_too_large(printing):
     reply = await printing.create(b'"' + b"x" * 4_100_000 + b'"')
-    assert (reply.status, reply.json["errors"][0]["code"]) == (413, "too-large")
+    assert (reply.status, reply.json["errors"][0]["code"]) == (413, "TOO_LARGE")
 
 
 async def test_calls_about_an_unknown_job_are_not_found_and_need_the_key(printing):

@@ -29,8 +29,8 @@ ORDER BY due_at LIMIT ?
 _LEASE: Final = """
 UPDATE delivery SET lease_token = lease_token + 1, lease_until = ?, worker = ? WHERE delivery_id IN carray(?)
 RETURNING
-  delivery_id, message_id, number, channel, provider, lane, status, status_at, reason, code, provider_reference, barcode,
-  handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at,
+  delivery_id, message_id, number, channel, provider, lane, status, status_at, reason, code, provider_reference,
+  barcode, handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at,
   lease_token, lease_until
 """
 _HELD: Final = """
@@ -62,7 +62,7 @@ def claim(
     ids = _due(connection, to_ms(now), limit, sorted(set(providers)))
     if not ids:
         return []
-    rows = connection.execute(_LEASE, (to_ms(now + lease), worker, blobs(ids))).fetchall()
+    rows = connection.execute(_LEASE, (to_ms(now + lease), worker, blobs(ids)))
     claims = {
         row[0]: Claim(delivery=delivery_of(row[:-2]), worker=worker, lease_token=row[-2], lease_until=from_ms(row[-1]))
         for row in rows
@@ -79,9 +79,7 @@ def _due(connection: apsw.Connection, now_ms: int, limit: int, providers: Collec
             break
         due: list[tuple[int, bytes]] = []
         for provider in providers:
-            due += connection.execute(
-                _DUE, (provider, lane, now_ms, now_ms, apsw.carray(_KNOWN_STATUSES), left)
-            ).fetchall()
+            due += connection.execute(_DUE, (provider, lane, now_ms, now_ms, apsw.carray(_KNOWN_STATUSES), left))
         ids += [delivery_id for _, delivery_id in sorted(due)[:left]]
     return ids
 

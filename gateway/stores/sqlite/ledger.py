@@ -34,7 +34,6 @@ from gateway.stores.ledger import (
 from gateway.stores.sqlite import (
     accepting,
     claiming,
-    dossiers,
     erasing,
     keys,
     logs,
@@ -43,6 +42,7 @@ from gateway.stores.sqlite import (
     settling,
     watching,
 )
+from gateway.stores.sqlite.dossiers import add_dossiers, end_dossier, find_dossiers
 from gateway.stores.sqlite.opening import open_exclusively
 from gateway.stores.sqlite.readers import Readers
 from gateway.stores.sqlite.writer import OnCommit, Writer
@@ -150,19 +150,19 @@ class SqliteLedger:
 
     # dossiers
 
-    async def add_dossiers(self, dossiers_: Sequence[DossierRecord], deks: Sequence[DekRow]) -> None:
+    async def add_dossiers(self, dossiers: Sequence[DossierRecord], deks: Sequence[DekRow]) -> None:
         """See `Ledger.add_dossiers`."""
-        await self._writer.run(lambda c: dossiers.add_dossiers(c, dossiers_, deks))
+        await self._writer.run(lambda c: add_dossiers(c, dossiers, deks))
 
     async def end_dossier(self, sender: EnterpriseNumber, dossier_id: UUID, at: datetime) -> DossierRecord | None:
         """See `Ledger.end_dossier`."""
-        return await self._writer.run(lambda c: dossiers.end_dossier(c, sender, dossier_id, at))
+        return await self._writer.run(lambda c: end_dossier(c, sender, dossier_id, at))
 
     async def find_dossiers(
         self, sender: EnterpriseNumber, category: str | None, recipient: Collection[tuple[int, bytes]]
     ) -> list[DossierRecord]:
         """See `Ledger.find_dossiers`."""
-        return await self._readers.run(lambda c: dossiers.find_dossiers(c, sender, category, recipient))
+        return await self._readers.run(lambda c: find_dossiers(c, sender, category, recipient))
 
     # reading
 

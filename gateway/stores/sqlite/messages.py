@@ -1,9 +1,9 @@
 """Messages as rows; each statement stands beside the function that knows its columns."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import apsw
@@ -31,9 +31,9 @@ _S: Final = timedelta(seconds=1)
 _INSERT_MESSAGE: Final = """
 INSERT INTO message (
   message_id, revision, sender, profile, party, registration_version, reference, category, legal_basis, language, lane,
-  status, accepted_at, created_at, deliver_not_before, deliver_before, retention_s, billing_reference, route, letterhead,
-  print_options, dossier_rule, content_sha256, message_sha256, recipient_index, recipient_index_version, meta_dek_id,
-  sealed_recipient, sealed_subject, sealed_purpose, sealed_signed_message, receipt_jws, receipt_xml,
+  status, accepted_at, created_at, deliver_not_before, deliver_before, retention_s, billing_reference, route,
+  letterhead, print_options, dossier_rule, content_sha256, message_sha256, recipient_index, recipient_index_version,
+  meta_dek_id, sealed_recipient, sealed_subject, sealed_purpose, sealed_signed_message, receipt_jws, receipt_xml,
   copy_state, copy_until, retrievals
 ) VALUES (
   ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
@@ -93,9 +93,9 @@ def insert_message(connection: apsw.Connection, message: MessageRecord) -> None:
 SELECT_MESSAGES: Final = """
 SELECT
   message_id, revision, sender, profile, party, registration_version, reference, category, legal_basis, language, lane,
-  status, accepted_at, created_at, deliver_not_before, deliver_before, retention_s, billing_reference, route, letterhead,
-  print_options, dossier_rule, content_sha256, message_sha256, recipient_index, recipient_index_version, meta_dek_id,
-  sealed_recipient, sealed_subject, sealed_purpose, sealed_signed_message, receipt_jws, receipt_xml,
+  status, accepted_at, created_at, deliver_not_before, deliver_before, retention_s, billing_reference, route,
+  letterhead, print_options, dossier_rule, content_sha256, message_sha256, recipient_index, recipient_index_version,
+  meta_dek_id, sealed_recipient, sealed_subject, sealed_purpose, sealed_signed_message, receipt_jws, receipt_xml,
   copy_state, copy_until, retrievals
 FROM message
 """
@@ -164,10 +164,7 @@ def _message_of(row: Row, documents: list[DocumentRecord], deliveries: list[Deli
 
 
 # The three JSON columns hold what is frozen at acceptance and never searched.
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _route_json(route: Route) -> str:

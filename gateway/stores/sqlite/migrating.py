@@ -36,12 +36,12 @@ class Migration:
 @cache
 def migrations() -> tuple[Migration, ...]:
     """Return every migration this program knows, in order."""
-    found = []
-    for file in resources.files(__package__).joinpath("migrations").iterdir():
-        if match := _NAME.match(file.name):
-            found.append(
-                Migration(version=int(match["version"]), name=match["name"], script=file.read_text(encoding="utf-8"))
-            )
+    files = resources.files(__package__).joinpath("migrations").iterdir()
+    found = (
+        Migration(version=int(match["version"]), name=match["name"], script=file.read_text(encoding="utf-8"))
+        for file in files
+        if (match := _NAME.match(file.name))
+    )
     return tuple(sorted(found, key=lambda migration: migration.version))
 
 

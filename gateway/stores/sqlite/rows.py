@@ -42,7 +42,7 @@ def from_ms_or_null(ms: int | None) -> datetime | None:
     return None if ms is None else from_ms(ms)
 
 
-def blobs(values: Collection[bytes]) -> apsw.CArrayBinding:
+def blobs(values: Collection[bytes]) -> "apsw.CArrayBinding":  # a class that only the stubs of apsw name
     """Return the parameter of an `IN carray(?)`; there must be at least one value."""
     return apsw.carray(tuple(values))
 
@@ -120,14 +120,14 @@ def _document_of(row: Row) -> DocumentRecord:
 
 _INSERT_DELIVERY: Final = """
 INSERT INTO delivery (
-  delivery_id, message_id, number, channel, provider, lane, status, status_at, reason, code, provider_reference, barcode,
-  handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at
+  delivery_id, message_id, number, channel, provider, lane, status, status_at, reason, code, provider_reference,
+  barcode, handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 SELECT_DELIVERIES: Final = """
 SELECT
-  delivery_id, message_id, number, channel, provider, lane, status, status_at, reason, code, provider_reference, barcode,
-  handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at
+  delivery_id, message_id, number, channel, provider, lane, status, status_at, reason, code, provider_reference,
+  barcode, handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at
 FROM delivery
 """
 _OF_MESSAGES: Final = SELECT_DELIVERIES + "WHERE message_id IN carray(?) ORDER BY message_id, number"

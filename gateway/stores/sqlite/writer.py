@@ -60,8 +60,8 @@ class Writer:
     """
     Runs changes one after the other on `connection`, which it owns from now on and closes at the end.
 
-    `on_commit` is called in the writer's thread after each commit with its duration in seconds and the number of changes
-    in it; it must not raise.
+    `on_commit` is called in the writer's thread after each commit, with its duration in seconds and the number of
+    changes in it; it must not raise.
     """
 
     def __init__(

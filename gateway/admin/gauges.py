@@ -1,0 +1,71 @@
+"""The gauges that are read at scrape time: what waits, what is late, and what is about to expire."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+
+from gateway.admin.expiry import expiry
+from gateway.crypto.certs import ClientCa
+from gateway.domain.message import Channel
+from gateway.domain.status import NextAction
+from gateway.stores.ledger import Ledger, QueueDepth
+from gateway.telemetry import Metrics
+
+# Those with nothing to do are told as 0: a series that is absent looks like a gateway that is.
+_ALL_QUEUES: Final = tuple(
+    (str(channel), str(action)) for channel in Channel for action in NextAction if action is not NextAction.NONE
+)
+
+
+class Gauges:
+    """Fills gauges; `certificates` and `client_cas` are those in force, asked anew each time."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        ledger: Ledger,
+        clock: Callable[[], datetime],
+        *,
+        certificates: Callable[[], Mapping[str, Sequence[x509.Certificate]]],
+        client_cas: Callable[[], Sequence[ClientCa]],
+    ) -> None:
+        self._metrics = metrics
+        self._ledger = ledger
+        self._clock = clock
+        self._certificates = certificates
+        self._client_cas = client_cas
+
+    async def refresh(self) -> None:
+        """
+        Read everything anew.
+
+        Raises:
+            StoreUnavailable: what the ledger knows is as it was at the last scrape; all else is up to date.
+        """
+        now = self._clock()
+        self._expiry(now)
+        depths = await self._ledger.queue_depths()
+        late = await self._ledger.late(now)
+        self._queues(depths, now)
+        self._metrics.late.set(len(late))
+        self._metrics.gauges_read.set(now.timestamp())
+
+    def _expiry(self, now: datetime) -> None:
+        left = expiry(self._certificates(), self._client_cas(), now)
+        self._metrics.certificate_days.clear()
+        for duty, days in left.certificate_days.items():
+            self._metrics.certificate_days.labels(certificate=duty).set(days)
+        self._metrics.crl_days.clear()
+        for ca, days in left.crl_days.items():
+            self._metrics.crl_days.labels(ca=ca).set(days)
+
+    def _queues(self, depths: Sequence[QueueDepth], now: datetime) -> None:
+        found = {(depth.channel, depth.action): depth for depth in depths}
+        for channel, action in dict.fromkeys([*_ALL_QUEUES, *found]):
+            depth = found.get((channel, action))
+            due_at = depth.oldest_due_at if depth is not None else None
+            overdue_s = (now - due_at).total_seconds() if due_at is not None else 0.0
+            self._metrics.queue.labels(channel=channel, action=action).set(depth.count if depth is not None else 0)
+            self._metrics.queue_age.labels(channel=channel, action=action).set(max(overdue_s, 0.0))

@@ -1,0 +1,217 @@
+"""
+The admin interface: JSON over HTTP on a Unix socket, for the commands of the staff on this machine.
+
+The kernel tells the user id of the process at the other end (SO_PEERCRED, unix(7)); `staff.toml` makes it a person with
+roles, and the security matrix says what a role may do. No password, no token, nothing that could leak. Whoever is no
+member of staff is refused, whatever they ask for; every command, refused or not, is in the admin log.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from aiohttp import hdrs, web
+
+from gateway.admin.journal import Actor, command_entry, refusal_entry
+from gateway.admin.problems import AdminRefusal, Code, as_refusal, render
+from gateway.admin.routes import ROUTES, AdminDeps, Route
+from gateway.domain.dossier import ZONE
+from gateway.domain.staff import Person
+from gateway.errors import GatewayError
+from gateway.stores.ledger import LogEntry
+from gateway.telemetry import Metrics
+
+_log: Final = logging.getLogger(__name__)
+_CORRELATION: Final = "x-correlation-id"
+_UCRED: Final = struct.Struct("iII")  # struct ucred of Linux: pid, uid, gid
+# What Linux shows for a user of another user namespace: it could be anybody.
+_NOBODY_UIDS: Final = frozenset({65_534, 0xFFFF_FFFF})
+_LARGEST_BODY_BYTES: Final = 16_384
+_HEADER_S: Final = 10.0
+_DRAIN_S: Final = 10.0
+_PROBE_S: Final = 2.0
+_BACKLOG: Final = 16
+_SOCKET_MODE: Final = 0o660
+_DIRECTORY_MODE: Final = 0o700
+
+_UID: Final = web.RequestKey("uid", int)
+_PERSON: Final = web.RequestKey("person", Person)
+
+PeerUid = Callable[[asyncio.BaseTransport], int]
+_RawHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class SocketRefused(GatewayError):
+    """The admin socket cannot be made safely at this path; says what stands in the way."""
+
+
+def peer_uid(transport: asyncio.BaseTransport) -> int:
+    """
+    Return the user id of the process that connected a Unix socket, as it was at that moment (unix(7)).
+
+    Raises:
+        OSError: the connection has gone.
+    """
+    connection = transport.get_extra_info("socket")
+    _pid, uid, _gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(uid)
+
+
+class AdminServer:
+    """Listens for the staff; `start` and `stop` each once."""
+
+    def __init__(self, deps: AdminDeps, metrics: Metrics, *, uid_of: PeerUid = peer_uid) -> None:
+        self._deps = deps
+        self._metrics = metrics
+        self._uid_of = uid_of
+        self._socket: socket.socket | None = None
+        self._path: Path | None = None
+        self._runner = web.AppRunner(
+            self._application(), access_log=None, keepalive_timeout=_HEADER_S, shutdown_timeout=_DRAIN_S
+        )
+
+    async def start(self, path: Path) -> None:
+        """
+        Listen at `path`. A socket that nobody answers on is removed; the directory is made (0700) when it is missing.
+
+        Raises:
+            SocketRefused: another gateway answers there, it is no socket, or others can write in its directory.
+            OSError: the file system refuses.
+        """
+        self._socket = await asyncio.to_thread(_listening, path)
+        self._path = path
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._socket, backlog=_BACKLOG).start()
+
+    async def stop(self) -> None:
+        """Take no more commands, finish those that run, remove the socket."""
+        if self._path is not None:
+            await asyncio.to_thread(_remove, self._path)
+        await self._runner.cleanup()
+
+    def _application(self) -> web.Application:
+        application = web.Application(middlewares=[self._edge], client_max_size=_LARGEST_BODY_BYTES)
+        for route in ROUTES:
+            application.router.add_route(route.method, route.path, self._handler(route))
+        return application
+
+    # ── One request ──
+
+    @web.middleware
+    async def _edge(self, request: web.Request, handler: _RawHandler) -> web.StreamResponse:
+        correlation_id = str(uuid4())
+        response: web.StreamResponse
+        try:
+            await self._identify(request)
+            response = await handler(request)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- the edge turns every error into a problem document, and logs it
+            response = render(self._refusal(error, correlation_id), correlation_id)
+            if isinstance(error, web.HTTPMethodNotAllowed):
+                response.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
+        response.headers[_CORRELATION] = correlation_id
+        response.headers[hdrs.CACHE_CONTROL] = "no-store"
+        route = _path_of(request)
+        self._metrics.requests.labels(edge="admin", route=f"{request.method} {route}", status=response.status).inc()
+        return response
+
+    async def _identify(self, request: web.Request) -> None:
+        """Note who asks; a stranger is refused before anything is said about the request."""
+        if request.transport is None:
+            raise ConnectionResetError("the caller has gone")
+        uid = self._uid_of(request.transport)
+        today = self._deps.deliver.clock().astimezone(ZONE).date()
+        person = None if uid in _NOBODY_UIDS else self._deps.staff().person(uid, on=today)
+        if person is None:
+            await self._refuse_and_log(
+                _command_of(request), uid, None, Code.NOT_STAFF, f"user id {uid} is no member of staff in service"
+            )
+        else:
+            request[_UID], request[_PERSON] = uid, person
+
+    def _handler(self, route: Route) -> _RawHandler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            actor = await self._permitted(request, route)
+            try:
+                if request.query_string:
+                    raise AdminRefusal(Code.BAD_REQUEST, "commands take no query parameters; nothing was done")
+                told = await route.handler(request, actor, self._deps)
+            except AdminRefusal as refusal:
+                await self._append(self._entry(route, actor, str(refusal.code)))
+                raise
+            if not told.in_log:
+                entry = command_entry(
+                    self._deps.deliver.logbook,
+                    route.command,
+                    actor,
+                    result="answered",
+                    what=told.what,
+                    subject=told.subject,
+                )
+                await self._append(entry)  # before the answer: nobody looks without a trace
+            return web.json_response(told.body)
+
+        return answer
+
+    async def _permitted(self, request: web.Request, route: Route) -> Actor:
+        person, uid = request[_PERSON], request[_UID]
+        role = self._deps.matrix().role_for(person.roles, route.part, route.verb)
+        if role is None:
+            await self._refuse_and_log(
+                route.command,
+                uid,
+                person.name,
+                Code.NOT_PERMITTED,
+                f"none of your roles may {route.verb} {route.part}; the access manager grants roles",
+            )
+        return Actor(name=person.name, uid=uid, role=role)
+
+    async def _refuse_and_log(self, command: str, uid: int, name: str | None, code: Code, detail: str) -> NoReturn:
+        await self._append(refusal_entry(self._deps.deliver.logbook, command, uid, name=name, result=str(code)))
+        raise AdminRefusal(code, detail)
+
+    def _entry(self, route: Route, actor: Actor, result: str) -> LogEntry:
+        return command_entry(self._deps.deliver.logbook, route.command, actor, result=result)
+
+    async def _append(self, entry: LogEntry) -> None:
+        await self._deps.deliver.ledger.append([entry])
+
+    def _refusal(self, error: Exception, correlation_id: str) -> AdminRefusal:
+        refusal = as_refusal(error)
+        if refusal.code in (Code.INTERNAL, Code.STORE_UNAVAILABLE):
+            known = isinstance(error, GatewayError)
+            _log.error(
+                "admin command failed",
+                extra={
+                    "correlation": correlation_id,
+                    "error": type(error).__name__,
+                    "cause": str(error) if known else _place(error),
+                },
+            )
+        return refusal
+
+
+def _path_of(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"
+
+
+def _command_of(request: web.Request) -> str:
+    asked = (request.method, _path_of(request))
+    return next((route.command for route in ROUTES if (route.method, route.path) == asked), "unknown")
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

@@ -1,0 +1,50 @@
+"""
+Finding out whether a gateway refuses our certificate.
+
+With TLS 1.3 (RFC 8446, section 4.4.2.4) a client has finished its handshake before the server has judged its
+certificate. A refusal shows only as a lost connection, and to the HTTP library one lost connection is like another. So
+after such a loss one more connection is made, on which nothing is asked: a gateway that took the certificate waits for
+a request, one that refused it hangs up without the words of farewell that TLS has.
+"""
+
+import re
+import socket
+import ssl
+from typing import Final
+
+__all__ = ["refusal"]
+
+_ALERT: Final = re.compile(r"_ALERT_(.+)\Z")
+
+
+def refusal(host: str, port: int, context: ssl.SSLContext, *, connect_timeout_s: float, wait_s: float) -> str | None:
+    """
+    Return why the server refuses the certificate of `context`, or None where nothing shows that it does. Blocks.
+
+    The reason is the TLS alert, `certificate-expired`, or empty when the server hung up without one. A server that
+    says nothing for `wait_s` seconds is waiting for our request, so the certificate is not what ails it.
+    """
+    try:
+        with (
+            socket.create_connection((host, port), connect_timeout_s) as raw,
+            context.wrap_socket(raw, server_hostname=host, suppress_ragged_eofs=False) as connection,
+        ):
+            return _verdict(connection, wait_s)
+    except OSError as exc:  # ssl.SSLError is one
+        return _alert(exc)
+
+
+def _verdict(connection: ssl.SSLSocket, wait_s: float) -> str | None:
+    connection.settimeout(wait_s)
+    try:
+        connection.recv(1)
+    except TimeoutError:
+        return None
+    except (ssl.SSLEOFError, ConnectionError):
+        return ""
+    return None  # a proper farewell (the server is busy or stopping), or words that nobody asked for
+
+
+def _alert(error: OSError) -> str | None:
+    found = _ALERT.search(error.reason or "") if isinstance(error, ssl.SSLError) else None
+    return found[1].lower().replace("_", "-") if found else None

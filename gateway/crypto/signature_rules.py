@@ -1,0 +1,100 @@
+"""
+What a signature must look like before any cryptography is done with it: the algorithms allowed, and its exact shape.
+
+The schema says nearly the same; here each rule has a name that tells a sender what to change, and the order of the
+transforms, which no schema can state, is held.
+"""
+
+import re
+from typing import Final
+
+from lxml import etree
+from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod
+
+from gateway.crypto.schema import local_name
+
+__all__ = ["DIGESTS", "DS", "ECDSA_METHODS", "RSA_METHODS", "broken_rule"]
+
+DS: Final = "{http://www.w3.org/2000/09/xmldsig#}"
+
+RSA_METHODS: Final = frozenset(
+    {
+        SignatureMethod.RSA_SHA256,
+        SignatureMethod.RSA_SHA384,
+        SignatureMethod.RSA_SHA512,
+        SignatureMethod.SHA256_RSA_MGF1,
+        SignatureMethod.SHA384_RSA_MGF1,
+        SignatureMethod.SHA512_RSA_MGF1,
+    }
+)
+ECDSA_METHODS: Final = frozenset(
+    {SignatureMethod.ECDSA_SHA256, SignatureMethod.ECDSA_SHA384, SignatureMethod.ECDSA_SHA512}
+)
+DIGESTS: Final = frozenset({DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgorithm.SHA512})
+
+_METHODS: Final = frozenset(method.value for method in RSA_METHODS | ECDSA_METHODS)
+_DIGESTS: Final = frozenset(digest.value for digest in DIGESTS)
+_EXC_C14N: Final = CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0.value
+_TRANSFORMS: Final = [SignatureConstructionMethod.enveloped.value, _EXC_C14N]
+_FRAGMENT: Final = re.compile(r"[#/]([A-Za-z0-9-]{1,32})\Z")
+
+
+def broken_rule(signature: etree._Element, root_id: str) -> str | None:
+    """
+    Return the first rule that a `ds:Signature` breaks, in words that hold none of its values; None: it keeps them all.
+
+    `root_id` is the `Id` of the document's root. Runs before any cryptography, and whatever the schema found.
+    """
+    if any(not isinstance(node.tag, str) for node in signature.iter()):
+        return "a comment inside the signature"
+    if signature.find(f"{DS}Object") is not None:
+        return "object: a ds:Object is not allowed"
+    if _children(signature) != ["SignedInfo", "SignatureValue", "KeyInfo"]:
+        return "shape: a Signature holds SignedInfo, SignatureValue and KeyInfo"
+    signed_info, _, key_info = signature
+    if len(signed_info.findall(f"{DS}Reference")) != 1:
+        return "reference-count: exactly one Reference"
+    if _children(signed_info) != ["CanonicalizationMethod", "SignatureMethod", "Reference"]:
+        return "shape: SignedInfo holds CanonicalizationMethod, SignatureMethod and Reference"
+    canonicalization, method, reference = signed_info
+    if next(signature.iter(f"{{{_EXC_C14N}}}InclusiveNamespaces"), None) is not None:
+        return "inclusive-namespaces: a prefix list is not allowed"
+    if canonicalization.get("Algorithm") != _EXC_C14N:
+        return f"canonicalization-method {_fragment(canonicalization)} refused: exclusive without comments only"
+    if method.get("Algorithm") not in _METHODS:
+        return f"signature-method {_fragment(method)} refused"
+    if len(method) or len(canonicalization):
+        return "shape: CanonicalizationMethod and SignatureMethod are empty elements"
+    return _broken_reference_rule(reference, root_id) or _broken_key_info_rule(key_info)
+
+
+def _broken_reference_rule(reference: etree._Element, root_id: str) -> str | None:
+    if reference.get("URI") not in ("", f"#{root_id}"):
+        return "reference-uri: must be empty or # and the Id of the root"
+    if _children(reference) != ["Transforms", "DigestMethod", "DigestValue"]:
+        return "shape: Reference holds Transforms, DigestMethod and DigestValue"
+    transforms, digest_method, _ = reference
+    if [transform.get("Algorithm") for transform in transforms] != _TRANSFORMS:
+        return "transforms: exactly enveloped-signature, then exclusive canonicalisation without comments"
+    if any(len(transform) for transform in transforms):
+        return "transforms: no parameters are allowed"
+    if digest_method.get("Algorithm") not in _DIGESTS:
+        return f"digest-method {_fragment(digest_method)} refused"
+    return None
+
+
+def _broken_key_info_rule(key_info: etree._Element) -> str | None:
+    if _children(key_info) != ["X509Data"] or _children(key_info[0]) != ["X509Certificate"]:
+        return "key-info: exactly one X509Data with exactly one X509Certificate"
+    return None
+
+
+def _children(element: etree._Element) -> list[str]:
+    """Return the names of the children, those outside the XML Signature namespace unreadable on purpose."""
+    return [local_name(child) if child.tag.startswith(DS) else "?" for child in element]
+
+
+def _fragment(element: etree._Element) -> str:
+    """Return the last part of an algorithm's URI, `rsa-sha1`; nothing longer than an algorithm's name."""
+    found = _FRAGMENT.search(element.get("Algorithm", ""))
+    return found[1] if found else "unknown"

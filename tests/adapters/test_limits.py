@@ -1,0 +1,321 @@
+"""The breaker as a pure machine, and a destination around an adapter that does what it is told."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+
+from gateway.adapters.base import Adapter, Handover
+from gateway.adapters.limits import (
+    Breaker,
+    BreakerRules,
+    Circuit,
+    Destination,
+    DestinationLimits,
+    DestinationState,
+    Pace,
+    Result,
+    Ticket,
+)
+from gateway.domain.status import DeliveryStatus, Reason
+from gateway.errors import ChannelBlocked, OutcomeUnknown, Refused, Unreachable
+
+ACCEPTED = Handover(status=DeliveryStatus.ACCEPTED)
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Drives a breaker with calls that overlap in any way, next to a model that only counts."""
+
+    tickets: Bundle[Ticket] = Bundle("tickets")
+
+    @initialize(troubles_to_open=st.integers(1, 4), pause_s=st.floats(0.5, 60.0))
+    def start(self, troubles_to_open: int, pause_s: float) -> None:
+        self.rules = BreakerRules(troubles_to_open=troubles_to_open, pause_s=pause_s)
+        self.breaker = Breaker(self.rules)
+        self.now_s = 1_000.0
+        self.opened_at_s = 0.0
+        self.troubles = 0
+        self.probe: Ticket | None = None
+
+    @rule(by_s=st.floats(0.0, 100.0))
+    def time_passes(self, by_s: float) -> None:
+        self.now_s += by_s
+
+    def is_admitted(self) -> bool:
+        match self.breaker.circuit:
+            case Circuit.CLOSED:
+                return True
+            case Circuit.OPEN:
+                return self.now_s >= self.opened_at_s + self.rules.pause_s
+            case Circuit.HALF_OPEN:
+                return False
+
+    @precondition(lambda self: self.is_admitted())
+    @rule(target=tickets)
+    def a_call_begins(self) -> Ticket:
+        was = self.breaker.circuit
+        self.breaker.check(self.now_s)
+        ticket = self.breaker.begin(self.now_s)
+        if was is Circuit.OPEN:
+            self.probe = ticket
+            assert self.breaker.circuit is Circuit.HALF_OPEN
+        return ticket
+
+    @precondition(lambda self: not self.is_admitted())
+    @rule()
+    def no_call_begins(self) -> None:
+        before = self.breaker.circuit
+        with pytest.raises(Unreachable) as caught:
+            self.breaker.begin(self.now_s)
+        assert caught.value.retry_after_s is not None
+        assert 0.0 < caught.value.retry_after_s <= self.rules.pause_s + 1e-6
+        assert self.breaker.circuit is before
+
+    @rule(ticket=consumes(tickets), result=st.sampled_from(Result))
+    def a_call_ends(self, ticket: Ticket, result: Result) -> None:
+        was = self.breaker.circuit
+        counts = ticket == self.probe if was is Circuit.HALF_OPEN else self.counts_while_closed(ticket)
+        self.breaker.end(ticket, result, self.now_s)
+        if not counts:
+            assert self.breaker.circuit is was
+            return
+        if was is Circuit.HALF_OPEN:
+            wanted = Circuit.CLOSED if result is Result.WELL else Circuit.OPEN
+            self.probe, self.troubles = None, 0
+        else:
+            self.troubles = {Result.WELL: 0, Result.TROUBLE: self.troubles + 1, Result.UNCLEAR: self.troubles}[result]
+            wanted = Circuit.OPEN if self.troubles >= self.rules.troubles_to_open else Circuit.CLOSED
+        assert self.breaker.circuit is wanted
+        if wanted is Circuit.OPEN:
+            self.opened_at_s = self.now_s
+            self.first_closed_era = ticket.era + 1
+        else:
+            self.first_closed_era = ticket.era + (was is Circuit.HALF_OPEN)
+
+    first_closed_era = 0
+
+    def counts_while_closed(self, ticket: Ticket) -> bool:
+        return self.breaker.circuit is Circuit.CLOSED and ticket.era >= self.first_closed_era
+
+    @invariant()
+    def only_a_half_open_circuit_has_a_probe(self) -> None:
+        if hasattr(self, "breaker"):
+            assert (self.breaker.circuit is Circuit.HALF_OPEN) == (self.probe is not None)
+
+
+test_a_breaker_does_what_its_rules_say = BreakerMachine.TestCase
+
+
+def test_it_takes_troubles_in_a_row_to_open() -> None:
+    breaker = Breaker(BreakerRules(troubles_to_open=3, pause_s=10.0))
+    for result in (Result.TROUBLE, Result.TROUBLE, Result.WELL, Result.TROUBLE, Result.UNCLEAR, Result.TROUBLE):
+        breaker.end(breaker.begin(0.0), result, 0.0)
+    assert breaker.circuit is Circuit.CLOSED
+    breaker.end(breaker.begin(0.0), Result.TROUBLE, 5.0)
+    assert breaker.circuit is Circuit.OPEN
+    with pytest.raises(Unreachable, match="the last 3 calls failed") as caught:
+        breaker.begin(8.0)
+    assert caught.value.retry_after_s == 7.0
+
+
+def test_a_late_success_of_an_old_call_does_not_close_the_circuit() -> None:
+    breaker = Breaker(BreakerRules(troubles_to_open=1, pause_s=10.0))
+    old = breaker.begin(0.0)
+    breaker.end(breaker.begin(0.0), Result.TROUBLE, 0.0)
+    breaker.end(old, Result.WELL, 1.0)
+    assert breaker.circuit is Circuit.OPEN
+    probe = breaker.begin(10.0)
+    breaker.end(old, Result.WELL, 11.0)
+    assert breaker.circuit is Circuit.HALF_OPEN
+    breaker.end(probe, Result.WELL, 12.0)
+    assert breaker.circuit is Circuit.CLOSED
+
+
+@given(per_s=st.floats(0.1, 1_000.0), gaps_s=st.lists(st.floats(0.0, 5.0), min_size=2, max_size=30))
+def test_turns_are_never_closer_than_the_pace(per_s: float, gaps_s: list[float]) -> None:
+    pace, now_s, turns_s = Pace(per_s), 0.0, []
+    for gap_s in gaps_s:
+        now_s += gap_s
+        wait_s = pace.wait_s(now_s)
+        assert wait_s >= 0.0
+        turns_s.append(now_s + wait_s)
+    assert all(later - earlier >= 1.0 / per_s - 1e-6 for earlier, later in zip(turns_s, turns_s[1:], strict=False))
+
+
+def test_a_caller_who_comes_late_enough_does_not_wait() -> None:
+    pace = Pace(2.0)
+    assert [pace.wait_s(now_s) for now_s in (0.0, 0.0, 0.6, 9.0)] == [0.0, 0.5, 0.4, 0.0]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BreakerRules(troubles_to_open=0),
+        lambda: BreakerRules(pause_s=0.0),
+        lambda: Pace(0.0),
+        lambda: DestinationLimits(concurrent_calls=0),
+    ],
+)
+def test_limits_that_let_nothing_through_are_refused(make: Any) -> None:
+    with pytest.raises(ValueError, match="above 0|at least 1"):
+        make()
+
+
+@dataclass
+class Told:
+    """An adapter whose calls do what `then` says; None waits for `go`."""
+
+    then: Exception | Handover | None = ACCEPTED
+    finds: bool = True
+    resend_is_safe: bool = False
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
+
+    async def send(self, parcel: Any, *, again: bool) -> Handover:
+        return await self.do("send", parcel, again)
+
+    async def find(self, delivery_id: Any) -> Handover | None:
+        return await self.do("find", delivery_id)
+
+    async def status(self, handed: Any) -> Handover:
+        return await self.do("status", handed)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def do(self, *call: Any) -> Handover:
+        self.calls.append(call)
+        self.begun.set()
+        if self.then is None:
+            await self.go.wait()
+            return ACCEPTED
+        if isinstance(self.then, Exception):
+            raise self.then
+        return self.then
+
+
+@dataclass
+class Bench:
+    adapter: Told
+    destination: Destination
+    now_s: float = 0.0
+    slept_s: list[float] = field(default_factory=list)
+
+
+def bench(**limits: Any) -> Bench:
+    adapter = Told()
+    rules = BreakerRules(troubles_to_open=2, pause_s=30.0)
+
+    async def sleep(seconds: float) -> None:
+        made.slept_s.append(seconds)
+        made.now_s += seconds
+
+    destination = Destination(
+        adapter, DestinationLimits(**{"breaker": rules, **limits}), monotonic_s=lambda: made.now_s, sleep=sleep
+    )
+    made = Bench(adapter, destination)
+    return made
+
+
+PARCEL: Any = object()
+
+
+async def test_a_destination_is_an_adapter_that_passes_everything_on() -> None:
+    made = bench()
+    wrapped: Adapter = made.destination
+    assert await wrapped.send(PARCEL, again=True) == ACCEPTED
+    assert await wrapped.find(PARCEL) == ACCEPTED
+    assert await wrapped.status(PARCEL) == ACCEPTED
+    assert made.adapter.calls == [("send", PARCEL, True), ("find", PARCEL), ("status", PARCEL)]
+    assert (wrapped.finds, wrapped.resend_is_safe) == (True, False)
+    await wrapped.close()
+    assert made.adapter.closed
+
+
+@pytest.mark.parametrize(
+    ("error", "circuit"),
+    [
+        (Unreachable("no connection"), Circuit.OPEN),
+        (ChannelBlocked("answered 403"), Circuit.OPEN),
+        (OutcomeUnknown("answered 500"), Circuit.CLOSED),
+        (Refused(Reason.REFUSED, "400"), Circuit.CLOSED),
+        (RuntimeError("ours"), Circuit.CLOSED),
+    ],
+)
+async def test_only_calls_that_never_got_through_open_the_circuit(error: Exception, circuit: Circuit) -> None:
+    made = bench()
+    made.adapter.then = error
+    for _ in range(2):
+        with pytest.raises(type(error)) as caught:
+            await made.destination.send(PARCEL, again=False)
+        assert caught.value is error
+    assert made.destination.state == DestinationState(circuit=circuit, running=0, waiting=0)
+
+
+async def test_an_open_circuit_fails_at_once_and_a_probe_closes_it() -> None:
+    made = bench()
+    made.adapter.then = Unreachable("no connection")
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            await made.destination.status(PARCEL)
+    made.now_s = 10.0
+    with pytest.raises(Unreachable) as caught:
+        await made.destination.send(PARCEL, again=False)
+    assert caught.value.retry_after_s == 20.0
+    with pytest.raises(OutcomeUnknown):
+        await made.destination.find(PARCEL)
+    assert len(made.adapter.calls) == 2
+    made.now_s, made.adapter.then = 30.0, ACCEPTED
+    assert await made.destination.send(PARCEL, again=False) == ACCEPTED
+    assert made.destination.state.circuit is Circuit.CLOSED
+
+
+async def test_only_one_call_tries_a_provider_out() -> None:
+    made = bench()
+    made.adapter.then = ChannelBlocked("answered 401")
+    for _ in range(2):
+        with pytest.raises(ChannelBlocked):
+            await made.destination.send(PARCEL, again=False)
+    made.now_s, made.adapter.then = 31.0, None
+    made.adapter.begun.clear()
+    probe = asyncio.create_task(made.destination.send(PARCEL, again=False))
+    await made.adapter.begun.wait()
+    assert made.destination.state == DestinationState(circuit=Circuit.HALF_OPEN, running=1, waiting=0)
+    with pytest.raises(Unreachable, match="tries the provider out"):
+        await made.destination.send(PARCEL, again=False)
+    probe.cancel()
+    await asyncio.wait([probe])
+    assert made.destination.state == DestinationState(circuit=Circuit.OPEN, running=0, waiting=0)
+
+
+async def test_calls_beyond_the_limit_wait_and_then_learn_that_the_circuit_opened() -> None:
+    made = bench(concurrent_calls=2)
+    made.adapter.then = None
+    calls = [asyncio.create_task(made.destination.send(PARCEL, again=False)) for _ in range(5)]
+    while made.destination.state.waiting < 3:
+        await asyncio.sleep(0)
+    assert made.destination.state == DestinationState(circuit=Circuit.CLOSED, running=2, waiting=3)
+    assert len(made.adapter.calls) == 2
+    calls[4].cancel()
+    for call in calls[:2]:
+        call.cancel()
+    made.adapter.then = Unreachable("no connection")
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in ended[2:4]] == [Unreachable, Unreachable]
+    made.adapter.then = ACCEPTED
+    with pytest.raises(Unreachable, match="not called"):
+        await made.destination.send(PARCEL, again=False)
+    assert made.destination.state == DestinationState(circuit=Circuit.OPEN, running=0, waiting=0)
+
+
+async def test_calls_keep_the_pace() -> None:
+    made = bench(calls_per_s=4.0)
+    for _ in range(3):
+        await made.destination.send(PARCEL, again=False)
+    assert made.slept_s == [0.0, 0.25, 0.25]

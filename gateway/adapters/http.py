@@ -214,6 +214,8 @@ class HttpClient:
         """
         Make a call that changes nothing, a few times if need be; `body` is sent as JSON.
 
+        The library repeats a GET whose connection broke once more by itself, which nothing can switch off.
+
         Raises:
             Unreachable: no whole answer, or 408, 425, 429 or 5xx, at the last try. `what` opens the text.
         """

@@ -105,6 +105,13 @@ async def decide(order: Order, actor: Actor, deps: DeliverDeps) -> Decided:
         StoreUnavailable: it may or may not have been carried out.
         KeyringRefused, SealBroken: the message cannot be opened; nothing was decided.
     """
+    try:
+        return await _decide(order, actor, deps)
+    except AdminRefusal as refusal:
+        raise replace(refusal, what=_asked(order)) from refusal
+
+
+async def _decide(order: Order, actor: Actor, deps: DeliverDeps) -> Decided:
     letter = await _waiting_letter(order.delivery_id, deps)
     settled = await settlement(letter, _outcome(order, letter, deps), deps)
     decided = _decided(order, letter, settled)
@@ -241,20 +248,18 @@ def _decided(order: Order, letter: Letter, settled: Settlement) -> Decided:
 
 def _entry(decided: Decided, letter: Letter, actor: Actor, deps: DeliverDeps) -> LogEntry:
     order, record = decided.order, letter.record
-    optional = {"nextChannel": decided.next_channel, "providerReference": order.provider_reference}
+    following = {"nextChannel": decided.next_channel} if decided.next_channel is not None else {}
     return command_entry(
         deps.logbook,
         COMMAND,
         actor,
         result="dry-run" if order.dry_run else "decided",
         what={
+            **_asked(order),
             "message": str(decided.message_id),
-            "delivery": str(order.delivery_id),
-            "decision": order.decision,
-            "reason": order.reason,
             **_standing("Before", decided.before),
             **_standing("After", decided.after),
-            **{name: value for name, value in optional.items() if value is not None},
+            **following,
         },
         subject=Subject(
             sender=record.sender,
@@ -263,6 +268,11 @@ def _entry(decided: Decided, letter: Letter, actor: Actor, deps: DeliverDeps) ->
             delivery_id=order.delivery_id,
         ),
     )
+
+
+def _asked(order: Order) -> Mapping[str, str]:
+    asked = {"delivery": str(order.delivery_id), "decision": str(order.decision), "reason": order.reason}
+    return asked | ({"providerReference": order.provider_reference} if order.provider_reference is not None else {})
 
 
 def _standing(when: str, standing: Standing) -> Mapping[str, str]:

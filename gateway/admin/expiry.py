@@ -1,6 +1,6 @@
 """How many days are left of what ends by itself: our own certificates, and the revocation lists of the senders' CAs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,32 +13,36 @@ _DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expiry:
-    """Days left, negative once it is over: of certificates by their duty, of revocation lists by the name of their CA."""
+class DaysLeft:
+    """Days, negative once it is over: of certificates by their duty, of revocation lists by the name of their CA."""
 
-    certificate_days: Mapping[str, float]
-    crl_days: Mapping[str, float]
+    certificates: Mapping[str, float]
+    crls: Mapping[str, float]
 
 
-def expiry(
-    certificates: Mapping[str, Sequence[x509.Certificate]], client_cas: Iterable[ClientCa], now: datetime
-) -> Expiry:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expiries:
     """
-    Return what is left at `now`.
+    What ends by itself; asked anew each time, so that what was renewed counts at once.
 
     `certificates` names each duty (`intake`, `receipts`, `portal`) with its certificate and the authorities shown with
     it: the first that ends counts. So it is with the lists of one CA. A CA without a list has no entry.
     """
-    return Expiry(
-        certificate_days={
-            duty: min(days_left(certificate.not_valid_after_utc, now) for certificate in chain)
-            for duty, chain in certificates.items()
-            if chain
-        },
-        crl_days={ca.name: min(days_left(crl.next_update_at, now) for crl in ca.crls) for ca in client_cas if ca.crls},
-    )
 
+    certificates: Callable[[], Mapping[str, Sequence[x509.Certificate]]]
+    client_cas: Callable[[], Sequence[ClientCa]]
 
-def days_left(until: datetime, now: datetime) -> float:
-    """Return the days from `now` to `until`."""
-    return (until - now) / _DAY
+    def days_left(self, now: datetime) -> DaysLeft:
+        """Return what is left at `now`."""
+        return DaysLeft(
+            certificates={
+                duty: min((certificate.not_valid_after_utc - now) / _DAY for certificate in chain)
+                for duty, chain in self.certificates().items()
+                if chain
+            },
+            crls={
+                ca.name: min((crl.next_update_at - now) / _DAY for crl in ca.crls)
+                for ca in self.client_cas()
+                if ca.crls
+            },
+        )

@@ -1,13 +1,10 @@
 """The gauges that are read at scrape time: what waits, what is late, and what is about to expire."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-from cryptography import x509
-
-from gateway.admin.expiry import expiry
-from gateway.crypto.certs import ClientCa
+from gateway.admin.expiry import Expiries
 from gateway.domain.message import Channel
 from gateway.domain.status import NextAction
 from gateway.stores.ledger import Ledger, QueueDepth
@@ -20,22 +17,13 @@ _ALL_QUEUES: Final = tuple(
 
 
 class Gauges:
-    """Fills gauges; `certificates` and `client_cas` are those in force, asked anew each time."""
+    """Fills gauges; give `refresh` to `build_ops_app`."""
 
-    def __init__(
-        self,
-        metrics: Metrics,
-        ledger: Ledger,
-        clock: Callable[[], datetime],
-        *,
-        certificates: Callable[[], Mapping[str, Sequence[x509.Certificate]]],
-        client_cas: Callable[[], Sequence[ClientCa]],
-    ) -> None:
+    def __init__(self, metrics: Metrics, *, ledger: Ledger, expiries: Expiries, clock: Callable[[], datetime]) -> None:
         self._metrics = metrics
         self._ledger = ledger
+        self._expiries = expiries
         self._clock = clock
-        self._certificates = certificates
-        self._client_cas = client_cas
 
     async def refresh(self) -> None:
         """
@@ -53,12 +41,12 @@ class Gauges:
         self._metrics.gauges_read.set(now.timestamp())
 
     def _expiry(self, now: datetime) -> None:
-        left = expiry(self._certificates(), self._client_cas(), now)
+        left = self._expiries.days_left(now)
         self._metrics.certificate_days.clear()
-        for duty, days in left.certificate_days.items():
+        for duty, days in left.certificates.items():
             self._metrics.certificate_days.labels(certificate=duty).set(days)
         self._metrics.crl_days.clear()
-        for ca, days in left.crl_days.items():
+        for ca, days in left.crls.items():
             self._metrics.crl_days.labels(ca=ca).set(days)
 
     def _queues(self, depths: Sequence[QueueDepth], now: datetime) -> None:

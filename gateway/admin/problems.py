@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
@@ -48,11 +48,16 @@ _PROBLEMS: Final[Mapping[Code, tuple[HTTPStatus, str]]] = {
 
 @dataclass(eq=False)
 class AdminRefusal(GatewayError):
-    """A command is answered with a problem; `detail` tells the fix and never holds personal data."""
+    """
+    A command is answered with a problem; `detail` tells the fix and never holds personal data.
+
+    `what` is what the admin log keeps of the command.
+    """
 
     code: Code
     detail: str
     errors: Sequence[FieldError] = ()
+    what: Mapping[str, str | int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return the code and the fix."""

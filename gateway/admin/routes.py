@@ -172,31 +172,31 @@ def _order(body: Mapping[str, Any]) -> Order:
         AdminRefusal: bad-request, with every wrong member.
     """
     known = _ORDER_KEYS | _OPTIONAL_ORDER_KEYS
-    wrong = {name: "is missing" for name in _ORDER_KEYS - body.keys()}
+    wrong = dict.fromkeys(_ORDER_KEYS - body.keys(), "is missing")
     wrong |= {name: f"is not known; known are {', '.join(sorted(known))}" for name in body.keys() - known}
     delivery_id = _uuid(body.get("deliveryId"))
     if delivery_id is None:
         wrong.setdefault("deliveryId", "must be the id of a delivery")
-    decision = body.get("decision")
-    if decision not in tuple(Decision):
+    decision = next((each for each in Decision if each == body.get("decision")), None)
+    if decision is None:
         wrong.setdefault("decision", f"must be one of {', '.join(Decision)}")
     why_not = reason_refused(body.get("reason"))
     if why_not is not None:
         wrong.setdefault("reason", why_not)
     provider_reference = body.get("providerReference")
-    if provider_reference is not None and (decision != Decision.ACCEPTED or not _is_reference(provider_reference)):
+    if provider_reference is not None and (decision is not Decision.ACCEPTED or not _is_reference(provider_reference)):
         wrong["providerReference"] = (
             f"goes with {Decision.ACCEPTED} and has 1 to {_LONGEST_PROVIDER_REFERENCE} visible ASCII characters"
         )
     dry_run = body.get("dryRun", False)
     if not isinstance(dry_run, bool):
         wrong["dryRun"] = "must be true or false"
-    if wrong or delivery_id is None:
+    if wrong or delivery_id is None or decision is None:
         errors = [FieldError(pointer=f"/{name}", detail=detail) for name, detail in sorted(wrong.items())]
         raise AdminRefusal(Code.BAD_REQUEST, "some members are wrong; see errors for each", errors=errors)
     return Order(
         delivery_id=DeliveryId(delivery_id),
-        decision=Decision(decision),
+        decision=decision,
         reason=body["reason"],
         provider_reference=provider_reference,
         dry_run=dry_run,

@@ -12,10 +12,11 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 from uuid import uuid4
 
 from aiohttp import hdrs, web
@@ -25,7 +26,7 @@ from gateway.admin.problems import AdminRefusal, Code, as_refusal, render
 from gateway.admin.routes import ROUTES, AdminDeps, Route
 from gateway.domain.dossier import ZONE
 from gateway.domain.staff import Person
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreUnavailable
 from gateway.stores.ledger import LogEntry
 from gateway.telemetry import Metrics
 
@@ -47,6 +48,9 @@ _PERSON: Final = web.RequestKey("person", Person)
 
 PeerUid = Callable[[asyncio.BaseTransport], int]
 _RawHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+__all__ = ["AdminDeps", "AdminServer", "SocketRefused", "peer_uid", "serve_admin"]
 
 
 class SocketRefused(GatewayError):
@@ -72,8 +76,7 @@ class AdminServer:
         self._deps = deps
         self._metrics = metrics
         self._uid_of = uid_of
-        self._socket: socket.socket | None = None
-        self._path: Path | None = None
+        self._place: _Place | None = None
         self._runner = web.AppRunner(
             self._application(), access_log=None, keepalive_timeout=_HEADER_S, shutdown_timeout=_DRAIN_S
         )
@@ -86,15 +89,14 @@ class AdminServer:
             SocketRefused: another gateway answers there, it is no socket, or others can write in its directory.
             OSError: the file system refuses.
         """
-        self._socket = await asyncio.to_thread(_listening, path)
-        self._path = path
+        self._place = await asyncio.to_thread(_listen, path)
         await self._runner.setup()
-        await web.SockSite(self._runner, self._socket, backlog=_BACKLOG).start()
+        await web.SockSite(self._runner, self._place.listener, backlog=_BACKLOG).start()
 
     async def stop(self) -> None:
         """Take no more commands, finish those that run, remove the socket."""
-        if self._path is not None:
-            await asyncio.to_thread(_remove, self._path)
+        if self._place is not None:
+            await asyncio.to_thread(self._place.remove)
         await self._runner.cleanup()
 
     def _application(self) -> web.Application:
@@ -139,25 +141,25 @@ class AdminServer:
             request[_UID], request[_PERSON] = uid, person
 
     def _handler(self, route: Route) -> _RawHandler:
+        book = self._deps.deliver.logbook
+
         async def answer(request: web.Request) -> web.StreamResponse:
             actor = await self._permitted(request, route)
             try:
-                if request.query_string:
-                    raise AdminRefusal(Code.BAD_REQUEST, "commands take no query parameters; nothing was done")
+                _require_no_query(request)
                 told = await route.handler(request, actor, self._deps)
-            except AdminRefusal as refusal:
-                await self._append(self._entry(route, actor, str(refusal.code)))
+            except Exception as error:
+                refusal = as_refusal(error)
+                with suppress(StoreUnavailable):  # then nothing was done, or the entry is where the change is
+                    await self._append(
+                        command_entry(book, route.command, actor, result=refusal.code, what=refusal.what)
+                    )
                 raise
-            if not told.in_log:
+            if not told.in_log:  # before the answer: nobody looks without a trace
                 entry = command_entry(
-                    self._deps.deliver.logbook,
-                    route.command,
-                    actor,
-                    result="answered",
-                    what=told.what,
-                    subject=told.subject,
+                    book, route.command, actor, result="answered", what=told.what, subject=told.subject
                 )
-                await self._append(entry)  # before the answer: nobody looks without a trace
+                await self._append(entry)
             return web.json_response(told.body)
 
         return answer
@@ -179,9 +181,6 @@ class AdminServer:
         await self._append(refusal_entry(self._deps.deliver.logbook, command, uid, name=name, result=str(code)))
         raise AdminRefusal(code, detail)
 
-    def _entry(self, route: Route, actor: Actor, result: str) -> LogEntry:
-        return command_entry(self._deps.deliver.logbook, route.command, actor, result=result)
-
     async def _append(self, entry: LogEntry) -> None:
         await self._deps.deliver.ledger.append([entry])
 
@@ -194,10 +193,34 @@ class AdminServer:
                 extra={
                     "correlation": correlation_id,
                     "error": type(error).__name__,
-                    "cause": str(error) if known else _place(error),
+                    "cause": str(error) if known else _origin(error),
                 },
             )
         return refusal
+
+
+def _require_no_query(request: web.Request) -> None:
+    """Refuse what would be overlooked: `?dryRun=true` must not end in a real decision."""
+    if request.query_string:
+        raise AdminRefusal(Code.BAD_REQUEST, "commands take no query parameters; nothing was done")
+
+
+@asynccontextmanager
+async def serve_admin(
+    path: Path, deps: AdminDeps, metrics: Metrics, *, uid_of: PeerUid = peer_uid
+) -> AsyncIterator[AdminServer]:
+    """
+    Listen for the staff at `path` while the context is open.
+
+    Raises:
+        SocketRefused, OSError: as `AdminServer.start`.
+    """
+    server = AdminServer(deps, metrics, uid_of=uid_of)
+    await server.start(path)
+    try:
+        yield server
+    finally:
+        await server.stop()
 
 
 def _path_of(request: web.Request) -> str:
@@ -210,8 +233,83 @@ def _command_of(request: web.Request) -> str:
     return next((route.command for route in ROUTES if (route.method, route.path) == asked), "unknown")
 
 
-def _place(error: BaseException) -> str:
+def _origin(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+
+
+# ── The socket ──
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """A listening socket, and the file that is its name."""
+
+    listener: socket.socket
+    path: Path
+    identity: tuple[int, int]
+
+    def remove(self) -> None:
+        """Remove the name, unless another has taken its place."""
+        with suppress(FileNotFoundError):
+            if _identity(self.path) == self.identity:
+                self.path.unlink()
+
+
+def _listen(path: Path) -> _Place:
+    """Return a socket that listens at `path`; nobody but its user and group could ever connect to it."""
+    _require_own_directory(path.parent)
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.fchmod(listener.fileno(), _SOCKET_MODE)  # Linux makes the file with this mode, less the umask
+        listener.bind(os.fspath(path))
+        path.chmod(_SOCKET_MODE)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+        return _Place(listener=listener, path=path, identity=_identity(path))
+    except BaseException:
+        listener.close()
+        raise
+
+
+def _require_own_directory(directory: Path) -> None:
+    """
+    Make the directory for ourselves alone.
+
+    One that is there may be opened (0750) to a group of staff with accounts of their own, but not to be written in:
+    whoever can replace the socket can pose as the gateway.
+    """
+    with suppress(FileExistsError):
+        directory.mkdir(_DIRECTORY_MODE)
+        directory.chmod(_DIRECTORY_MODE)
+    state = directory.stat()
+    if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or state.st_uid not in (os.geteuid(), 0):
+        raise SocketRefused(f"others can write in {directory}; it must belong to the gateway's user: chmod go-w")
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what a crash left: a socket on which the kernel knows no listener."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise SocketRefused(f"{path} is there and is no socket; name another path, or move that file away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except TimeoutError:
+            pass  # somebody listens, and is busy
+    raise SocketRefused(f"another gateway answers at {path}; stop it first")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    state = path.lstat()
+    return state.st_dev, state.st_ino

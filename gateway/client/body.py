@@ -27,8 +27,7 @@ class LetterBody(aiohttp.Payload):
     """
     The signed part, then the documents in the order of the manifest; for one request.
 
-    `begun`: the connection stood and the first octet was asked for. `failure`: what a document of ours raised, if one
-    did; then the request was cut off, and hands nothing over.
+    `failure` is what a document of ours raised, if one did; then the request was cut off, and hands nothing over.
     """
 
     _autoclose = True
@@ -44,7 +43,6 @@ class LetterBody(aiohttp.Payload):
         self._tail = f"--{boundary}--\r\n".encode()
         documents_bytes = sum(len(head) + entry.size_bytes + len(_CRLF) for head, entry, _ in self._documents)
         self._size = len(self._message) + documents_bytes + len(self._tail)
-        self.begun = False
         self.failure: ClientError | None = None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - the library's signature
@@ -58,7 +56,7 @@ class LetterBody(aiohttp.Payload):
         Raises:
             TimeoutError: the other side took nothing for `stall_timeout_s`.
         """
-        self.begun = self._consumed = True
+        self._consumed = True
         async with aclosing(self._pieces()) as pieces:
             async for piece in pieces:
                 async with asyncio.timeout(self._stall_timeout_s):

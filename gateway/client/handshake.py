@@ -10,11 +10,28 @@ a request, one that refused it hangs up without the words of farewell that TLS h
 import re
 import socket
 import ssl
+from datetime import datetime
 from typing import Final
 
-__all__ = ["refusal"]
+from cryptography import x509
+
+from gateway.crypto.certs import CertificateRejected, require_client_auth, require_current, require_strong_key
+
+__all__ = ["own_fault", "refusal"]
 
 _ALERT: Final = re.compile(r"_ALERT_(.+)\Z")
+_ABOUT_CERTIFICATES: Final = frozenset(
+    {
+        "access-denied",
+        "bad-certificate",
+        "certificate-expired",
+        "certificate-required",
+        "certificate-revoked",
+        "certificate-unknown",
+        "unknown-ca",
+        "unsupported-certificate",
+    }
+)
 
 
 def refusal(host: str, port: int, context: ssl.SSLContext, *, connect_timeout_s: float, wait_s: float) -> str | None:
@@ -34,6 +51,17 @@ def refusal(host: str, port: int, context: ssl.SSLContext, *, connect_timeout_s:
         return _alert(exc)
 
 
+def own_fault(certificate: x509.Certificate, now: datetime) -> str | None:
+    """Return what a certificate itself shows to be wrong with it as a client's, in words; None: nothing."""
+    try:
+        require_current(certificate, now)
+        require_strong_key(certificate, ed25519_allowed=True)
+        require_client_auth(certificate)
+    except CertificateRejected as exc:
+        return f"unfit for a client: {exc}"
+    return None
+
+
 def _verdict(connection: ssl.SSLSocket, wait_s: float) -> str | None:
     connection.settimeout(wait_s)
     try:
@@ -47,4 +75,5 @@ def _verdict(connection: ssl.SSLSocket, wait_s: float) -> str | None:
 
 def _alert(error: OSError) -> str | None:
     found = _ALERT.search(error.reason or "") if isinstance(error, ssl.SSLError) else None
-    return found[1].lower().replace("_", "-") if found else None
+    alert = found[1].lower().replace("_", "-") if found else ""
+    return alert if alert in _ABOUT_CERTIFICATES else None

@@ -80,7 +80,7 @@ class Letter:
     """
     What a sender wants delivered, once, to one recipient; `repr` is hidden because it would be personal data.
 
-    With no document marked `main`, the first one is. Without `channels`, those of the authorisation count, in its order.
+    With no document marked `main`, the first one is. Without `channels`, those of the authorisation count, in order.
     """
 
     recipient: Recipient
@@ -178,7 +178,7 @@ def _describe(document: Document, place: int, main: bool, errors: list[FieldErro
         errors.append(FieldError(pointer=f"{at}/filename", detail="must be given for a document that is no file"))
     media_type = document.media_type or _MEDIA_TYPES.get(Path(filename).suffix.lower(), "")
     if filename and not media_type:
-        errors.append(FieldError(pointer=f"{at}/mediaType", detail="must be given; the filename's ending tells nothing"))
+        errors.append(FieldError(pointer=f"{at}/mediaType", detail="must be given; the file's ending does not tell it"))
     try:
         size_bytes, sha256 = _measure(content)
     except OSError as exc:

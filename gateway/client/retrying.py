@@ -22,7 +22,7 @@ OnRetry = Callable[[ClientError, float], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryRules:
     """
-    How long a sender is patient within one call; with these rules some three minutes.
+    How long a sender is patient within one call; with these rules some two minutes.
 
     The gateway's own `Retry-After` is kept to, unless it is longer than `longest_retry_after_s`: then the problem is
     raised at once, for the sender's own queue. A letter signed longer than `resign_after` ago is signed anew, for the

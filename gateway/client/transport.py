@@ -5,7 +5,7 @@ import errno
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,9 +17,10 @@ from uuid import uuid4
 import aiohttp
 
 from gateway.client.body import LetterBody
-from gateway.client.handshake import refusal
+from gateway.client.handshake import own_fault, refusal
 from gateway.client.problems import CertificateRefused, GatewayNotTrusted, NotReached, UnexpectedAnswer, problem_of
-from gateway.domain.ids import EnterpriseNumber, holds_ssin
+from gateway.client.sender import SenderProfile
+from gateway.domain.ids import holds_ssin
 
 __all__ = ["Answer", "CallTiming", "Transport", "new_correlation_id"]
 
@@ -28,6 +29,7 @@ _KEEPALIVE_S: Final = 10.0
 _CORRELATION: Final = "x-correlation-id"
 _HTTPS_PORT: Final = 443
 _SECONDS: Final = re.compile(r"[0-9]{1,9}\Z")
+_BEFORE_SENDING: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _LOST: Final = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError
 
 
@@ -59,19 +61,19 @@ def new_correlation_id() -> str:
 class Transport:
     """The way to one gateway, as one sender; `clock` counts only for a `Retry-After` that is a date."""
 
-    def __init__(self, base_url: str, tls: ssl.SSLContext, sender: EnterpriseNumber, timing: CallTiming) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._tls = tls
+    def __init__(self, sender: SenderProfile, timing: CallTiming, clock: Callable[[], datetime]) -> None:
+        self._sender = sender
         self._timing = timing
+        self._clock = clock
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls, keepalive_timeout=_KEEPALIVE_S),
+            connector=aiohttp.TCPConnector(ssl=sender.tls, keepalive_timeout=_KEEPALIVE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "User-Agent": "document-gateway-client",
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
                 # Always stated, so that it makes no difference whether the sender or its processor calls.
-                "On-Behalf-Of-Enterprise-Number": sender,
+                "On-Behalf-Of-Enterprise-Number": sender.enterprise_number,
             },
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=timing.connect_timeout_s, sock_read=timing.answer_timeout_s
@@ -110,12 +112,12 @@ class Transport:
         try:
             async with self._session.request(
                 method,
-                self._base_url + path,
+                self._sender.base_url + path,
                 headers={_CORRELATION: correlation_id},
                 allow_redirects=False,
                 **content,
             ) as response:
-                return await _read(response, correlation_id)
+                return await self._read(response, correlation_id)
         except aiohttp.ClientConnectorCertificateError as exc:
             raise GatewayNotTrusted(_certificate_fault(exc)) from exc
         except _LOST as exc:
@@ -123,48 +125,48 @@ class Transport:
                 raise body.failure from None
             if not isinstance(exc, TimeoutError):
                 await self._require_certificate_taken()
-            raise NotReached(_described(exc), sent=not isinstance(exc, aiohttp.ClientConnectorError)) from exc
+            raise NotReached(_described(exc), sent=not isinstance(exc, _BEFORE_SENDING)) from exc
 
     async def _require_certificate_taken(self) -> None:
-        address = urlsplit(self._base_url)
+        address = urlsplit(self._sender.base_url)
         reason = await asyncio.to_thread(
             refusal,
             address.hostname or "",
             address.port or _HTTPS_PORT,
-            self._tls,
+            self._sender.tls,
             connect_timeout_s=self._timing.connect_timeout_s,
             wait_s=self._timing.verdict_wait_s,
         )
         if reason is not None:
             why = f" ({reason})" if reason else ""
+            fault = own_fault(self._sender.tls_certificate, self._clock())
+            hint = f"it is {fault}" if fault else "it may be revoked, or issued by an authority that the gateway lacks"
             raise CertificateRefused(
                 code="certificate-refused",
-                detail=f"the gateway refused the client certificate in the TLS handshake{why}; it takes one that is in "
-                "its validity, not revoked, meant for clients, and issued by an authority that it knows",
+                detail=f"the gateway refused the client certificate in the TLS handshake{why}; {hint}",
                 status=None,
             )
 
-
-async def _read(response: aiohttp.ClientResponse, correlation_id: str) -> Answer:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _ANSWER_LIMIT_BYTES:
-            response.close()
-            raise UnexpectedAnswer(f"longer than {_ANSWER_LIMIT_BYTES} bytes")
-    value = _json(response.content_type.lower(), bytes(body))
-    if response.status < HTTPStatus.MULTIPLE_CHOICES:
-        if value is None:
-            raise UnexpectedAnswer(f"{response.status} without JSON")
-        return Answer(status=response.status, value=value)
-    if response.status < HTTPStatus.BAD_REQUEST:
-        raise UnexpectedAnswer(f"{response.status}, a redirection; base_url must be the gateway itself")
-    raise problem_of(
-        response.status,
-        value,
-        correlation_id=response.headers.get(_CORRELATION) or correlation_id,
-        retry_after_s=_retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC)),
-    )
+    async def _read(self, response: aiohttp.ClientResponse, correlation_id: str) -> Answer:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > _ANSWER_LIMIT_BYTES:
+                response.close()
+                raise UnexpectedAnswer(f"longer than {_ANSWER_LIMIT_BYTES} bytes")
+        value = _json(response.content_type.lower(), bytes(body))
+        if response.status < HTTPStatus.MULTIPLE_CHOICES:
+            if value is None:
+                raise UnexpectedAnswer(f"{response.status} without JSON")
+            return Answer(status=response.status, value=value)
+        if response.status < HTTPStatus.BAD_REQUEST:
+            raise UnexpectedAnswer(f"{response.status}, a redirection; base_url must be the gateway itself")
+        raise problem_of(
+            response.status,
+            value,
+            correlation_id=response.headers.get(_CORRELATION) or correlation_id,
+            retry_after_s=_retry_after_s(response.headers.get("Retry-After"), self._clock()),
+        )
 
 
 def _json(media_type: str, body: bytes) -> Any:

@@ -2,8 +2,8 @@
 The letters of a cover page: DejaVu Sans, embedded, and what may be printed with it.
 
 A sign that the fonts lack is replaced by the plain letters it is made of where Unicode knows them (compatibility
-decomposition, less its marks). Where that does not help, and where the letters run from right to left or must be joined,
-which is not done here, nothing is printed: a name with a gap is worse than a letter that goes another way.
+decomposition, less its marks). Where that does not help, and where letters run from right to left, which is not done
+here, nothing is printed: a name with a gap is worse than a letter that goes another way.
 """
 
 import re
@@ -59,12 +59,12 @@ def printable(text: str) -> str:
 
 def wrapped(text: str, size_pt: float, width: float, *, bold: bool = False) -> list[str]:
     """
-    Return `text` broken into lines of at most `width` points: at spaces, and after the hyphens of a word that is wider.
+    Return `text` broken into lines of at most `width` points: at (breaking) spaces, and after the hyphens of a word that is wider.
 
     What cannot be broken stands alone on a line that is too wide.
     """
     lines: list[str] = []
-    for word in text.split():
+    for word in filter(None, text.split(" ")):
         joint = " "
         for piece in _HYPHENATED.findall(word) if width_pt(word, size_pt, bold=bold) > width else [word]:
             longer = f"{lines[-1]}{joint}{piece}" if lines else piece

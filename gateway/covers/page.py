@@ -1,7 +1,7 @@
 """
 The cover page itself: one sheet of A4, upright, text only, fonts embedded, the same bytes for the same input.
 
-From the top: sender and return address (left, small, outside the postage zone of 74 × 40 mm), the recipient in the
+From the top: sender and return address (left, small, outside the postage zone of 74 by 40 mm), the recipient in the
 window, and below both how to fetch the letter. It says nothing of what the letter is about.
 """
 
@@ -85,7 +85,10 @@ def render_cover(page: CoverPage) -> bytes:
             face(name)
         words, target = WORDS[page.language], BytesIO()
         size = (PAGE_WIDTH_MM * mm, PAGE_HEIGHT_MM * mm)
-        canvas = Canvas(target, pagesize=size, invariant=1, pageCompression=1, lang=page.language)
+        # Without a first font of ours the file would name Helvetica, which is not embedded.
+        canvas = Canvas(
+            target, pagesize=size, invariant=1, pageCompression=1, lang=page.language, initialFontName=PLAIN
+        )
         canvas.setTitle(words.heading)
         canvas.setAuthor(printable(page.sender_name))
         sheet = _Sheet(canvas)

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -34,8 +35,8 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @initialize(troubles_to_open=st.integers(1, 4), pause_s=st.floats(0.5, 60.0))
     def start(self, troubles_to_open: int, pause_s: float) -> None:
-        self.rules = BreakerRules(troubles_to_open=troubles_to_open, pause_s=pause_s)
-        self.breaker = Breaker(self.rules)
+        self.limits = BreakerRules(troubles_to_open=troubles_to_open, pause_s=pause_s)
+        self.breaker = Breaker(self.limits)
         self.now_s = 1_000.0
         self.opened_at_s = 0.0
         self.troubles = 0
@@ -50,7 +51,7 @@ class BreakerMachine(RuleBasedStateMachine):
             case Circuit.CLOSED:
                 return True
             case Circuit.OPEN:
-                return self.now_s >= self.opened_at_s + self.rules.pause_s
+                return self.now_s >= self.opened_at_s + self.limits.pause_s
             case Circuit.HALF_OPEN:
                 return False
 
@@ -72,7 +73,7 @@ class BreakerMachine(RuleBasedStateMachine):
         with pytest.raises(Unreachable) as caught:
             self.breaker.begin(self.now_s)
         assert caught.value.retry_after_s is not None
-        assert 0.0 < caught.value.retry_after_s <= self.rules.pause_s + 1e-6
+        assert 0.0 < caught.value.retry_after_s <= self.limits.pause_s + 1e-6
         assert self.breaker.circuit is before
 
     @rule(ticket=consumes(tickets), result=st.sampled_from(Result))
@@ -88,7 +89,7 @@ class BreakerMachine(RuleBasedStateMachine):
             self.probe, self.troubles = None, 0
         else:
             self.troubles = {Result.WELL: 0, Result.TROUBLE: self.troubles + 1, Result.UNCLEAR: self.troubles}[result]
-            wanted = Circuit.OPEN if self.troubles >= self.rules.troubles_to_open else Circuit.CLOSED
+            wanted = Circuit.OPEN if self.troubles >= self.limits.troubles_to_open else Circuit.CLOSED
         assert self.breaker.circuit is wanted
         if wanted is Circuit.OPEN:
             self.opened_at_s = self.now_s
@@ -110,13 +111,16 @@ class BreakerMachine(RuleBasedStateMachine):
 test_a_breaker_does_what_its_rules_say = BreakerMachine.TestCase
 
 
+def after(breaker: Breaker, ticket: Ticket, result: Result, now_s: float) -> Circuit:
+    breaker.end(ticket, result, now_s)
+    return breaker.circuit
+
+
 def test_it_takes_troubles_in_a_row_to_open() -> None:
     breaker = Breaker(BreakerRules(troubles_to_open=3, pause_s=10.0))
     for result in (Result.TROUBLE, Result.TROUBLE, Result.WELL, Result.TROUBLE, Result.UNCLEAR, Result.TROUBLE):
-        breaker.end(breaker.begin(0.0), result, 0.0)
-    assert breaker.circuit is Circuit.CLOSED
-    breaker.end(breaker.begin(0.0), Result.TROUBLE, 5.0)
-    assert breaker.circuit is Circuit.OPEN
+        assert after(breaker, breaker.begin(0.0), result, 0.0) is Circuit.CLOSED
+    assert after(breaker, breaker.begin(0.0), Result.TROUBLE, 5.0) is Circuit.OPEN
     with pytest.raises(Unreachable, match="the last 3 calls failed") as caught:
         breaker.begin(8.0)
     assert caught.value.retry_after_s == 7.0
@@ -125,14 +129,11 @@ def test_it_takes_troubles_in_a_row_to_open() -> None:
 def test_a_late_success_of_an_old_call_does_not_close_the_circuit() -> None:
     breaker = Breaker(BreakerRules(troubles_to_open=1, pause_s=10.0))
     old = breaker.begin(0.0)
-    breaker.end(breaker.begin(0.0), Result.TROUBLE, 0.0)
-    breaker.end(old, Result.WELL, 1.0)
-    assert breaker.circuit is Circuit.OPEN
+    assert after(breaker, breaker.begin(0.0), Result.TROUBLE, 0.0) is Circuit.OPEN
+    assert after(breaker, old, Result.WELL, 1.0) is Circuit.OPEN
     probe = breaker.begin(10.0)
-    breaker.end(old, Result.WELL, 11.0)
-    assert breaker.circuit is Circuit.HALF_OPEN
-    breaker.end(probe, Result.WELL, 12.0)
-    assert breaker.circuit is Circuit.CLOSED
+    assert after(breaker, old, Result.WELL, 11.0) is Circuit.HALF_OPEN
+    assert after(breaker, probe, Result.WELL, 12.0) is Circuit.CLOSED
 
 
 @given(per_s=st.floats(0.1, 1_000.0), gaps_s=st.lists(st.floats(0.0, 5.0), min_size=2, max_size=30))
@@ -143,7 +144,7 @@ def test_turns_are_never_closer_than_the_pace(per_s: float, gaps_s: list[float])
         wait_s = pace.wait_s(now_s)
         assert wait_s >= 0.0
         turns_s.append(now_s + wait_s)
-    assert all(later - earlier >= 1.0 / per_s - 1e-6 for earlier, later in zip(turns_s, turns_s[1:], strict=False))
+    assert all(later - earlier >= 1.0 / per_s - 1e-6 for earlier, later in pairwise(turns_s))
 
 
 def test_a_caller_who_comes_late_enough_does_not_wait() -> None:
@@ -161,15 +162,16 @@ def test_a_caller_who_comes_late_enough_does_not_wait() -> None:
     ],
 )
 def test_limits_that_let_nothing_through_are_refused(make: Any) -> None:
-    with pytest.raises(ValueError, match="above 0|at least 1"):
+    with pytest.raises(ValueError, match=r"above 0|at least 1"):
         make()
 
 
 @dataclass
 class Told:
-    """An adapter whose calls do what `then` says; None waits for `go`."""
+    """An adapter whose calls do what `then` says; None waits for `go`, and then raises `fails_later`, if set."""
 
     then: Exception | Handover | None = ACCEPTED
+    fails_later: Exception | None = None
     finds: bool = True
     resend_is_safe: bool = False
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -194,6 +196,8 @@ class Told:
         self.begun.set()
         if self.then is None:
             await self.go.wait()
+            if self.fails_later is not None:
+                raise self.fails_later
             return ACCEPTED
         if isinstance(self.then, Exception):
             raise self.then
@@ -294,24 +298,32 @@ async def test_only_one_call_tries_a_provider_out() -> None:
     assert made.destination.state == DestinationState(circuit=Circuit.OPEN, running=0, waiting=0)
 
 
-async def test_calls_beyond_the_limit_wait_and_then_learn_that_the_circuit_opened() -> None:
+async def test_calls_beyond_the_limit_wait_their_turn() -> None:
     made = bench(concurrent_calls=2)
     made.adapter.then = None
     calls = [asyncio.create_task(made.destination.send(PARCEL, again=False)) for _ in range(5)]
-    while made.destination.state.waiting < 3:
-        await asyncio.sleep(0)
+    await made.adapter.begun.wait()  # every task has run as far as it can by then
     assert made.destination.state == DestinationState(circuit=Circuit.CLOSED, running=2, waiting=3)
     assert len(made.adapter.calls) == 2
     calls[4].cancel()
-    for call in calls[:2]:
-        call.cancel()
-    made.adapter.then = Unreachable("no connection")
-    ended = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(outcome) for outcome in ended[2:4]] == [Unreachable, Unreachable]
-    made.adapter.then = ACCEPTED
-    with pytest.raises(Unreachable, match="not called"):
-        await made.destination.send(PARCEL, again=False)
-    assert made.destination.state == DestinationState(circuit=Circuit.OPEN, running=0, waiting=0)
+    made.adapter.go.set()
+    assert await asyncio.gather(*calls[:4]) == [ACCEPTED] * 4
+    assert len(made.adapter.calls) == 4
+    assert made.destination.state == DestinationState(circuit=Circuit.CLOSED, running=0, waiting=0)
+
+
+async def test_a_call_that_waited_does_not_go_where_the_circuit_has_opened_meanwhile() -> None:
+    made = bench(concurrent_calls=1, breaker=BreakerRules(troubles_to_open=1, pause_s=30.0))
+    made.adapter.then, made.adapter.fails_later = None, Unreachable("no connection")
+    calls = [asyncio.create_task(made.destination.send(PARCEL, again=False)) for _ in range(2)]
+    await made.adapter.begun.wait()
+    made.adapter.go.set()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == [
+        "unreachable: no connection",
+        "unreachable: not called: the last 1 calls failed",
+    ]
+    assert len(made.adapter.calls) == 1
 
 
 async def test_calls_keep_the_pace() -> None:

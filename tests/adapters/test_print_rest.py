@@ -181,10 +181,11 @@ async def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(
     printing: Any, letters: Any, fault: str, copies: int
 ) -> None:
     printing.simulator.faults.order("create", fault)
-    found = await fails(printing.adapter(send_timeout_s=1.0), letters.on_paper())
+    found = await fails(printing.adapter(send_timeout_s=0.3), letters.on_paper())
     assert isinstance(found, OutcomeUnknown)
     assert found.detail == "no answer in time"
-    assert printing.copies() == copies
+    async with asyncio.timeout(10):  # the provider may still be working on it
+        await printing.simulator.records.until(lambda records: len(records.kept) == copies)
 
 
 async def test_a_refused_connection_hands_nothing_over(printing: Any, letters: Any) -> None:
@@ -291,7 +292,7 @@ async def test_a_conflict_is_settled_by_a_look(printing: Any, letters: Any) -> N
 @pytest.mark.parametrize(
     ("fault", "times"),
     [
-        ("server-error", 3), ("too-many-requests", 1), ("close", 3), ("keep-then-truncate", 3), ("unauthorised", 1),
+        ("server-error", 3), ("too-many-requests", 1), ("close", 6), ("keep-then-truncate", 3), ("unauthorised", 1),
         ("forbidden", 1), ("redirect", 1), ("conflict", 1), ("malformed-json", 1), ("wrong-content-type", 1),
     ],
 )  # fmt: skip
@@ -425,7 +426,7 @@ async def test_a_status_that_no_map_knows_is_not_guessed(
 @pytest.mark.parametrize(
     ("timestamp", "barcode", "wanted"),
     [
-        ("2026-11-22T11:00:00+01:00", "JJBEA541288500452621", (datetime(2026, 11, 22, 10, 0, tzinfo=UTC), "JJBEA541288500452621")),
+        ("2026-11-22T11:00:00+01:00", "JJBEA5412885", (datetime(2026, 11, 22, 10, 0, tzinfo=UTC), "JJBEA5412885")),
         ("2026-11-22T10:00:00", "x" * 41, (None, None)),
         ("yesterday", "Jan Peeters", (None, None)),
         (7, 7, (None, None)),

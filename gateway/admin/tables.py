@@ -1,0 +1,152 @@
+"""What the gateway told, as text for a person at a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+_DOUBT_COLUMNS: Final = {
+    "deliveryId": "DELIVERY",
+    "messageId": "MESSAGE",
+    "sender": "SENDER",
+    "channel": "CHANNEL",
+    "provider": "PROVIDER",
+    "reason": "REASON",
+    "since": "SINCE",
+    "canBeDecided": "CAN BE DECIDED",
+}
+_LATE_COLUMNS: Final = {
+    "deliveryId": "DELIVERY",
+    "messageId": "MESSAGE",
+    "sender": "SENDER",
+    "channel": "CHANNEL",
+    "provider": "PROVIDER",
+    "status": "STATUS",
+    "nextAction": "NEXT",
+    "lateSeconds": "LATE (S)",
+}
+_DELIVERY_COLUMNS: Final = {
+    "number": "NO",
+    "deliveryId": "DELIVERY",
+    "channel": "CHANNEL",
+    "provider": "PROVIDER",
+    "status": "STATUS",
+    "reason": "REASON",
+    "attempts": "ATTEMPTS",
+    "nextAction": "NEXT",
+    "dueAt": "DUE",
+}
+_TIMELINE_COLUMNS: Final = {
+    "at": "AT",
+    "event": "EVENT",
+    "result": "RESULT",
+    "number": "NO",
+    "channel": "CHANNEL",
+    "reason": "REASON",
+}
+_QUEUE_COLUMNS: Final = {"channel": "CHANNEL", "action": "ACTION", "count": "COUNT", "oldestDueAt": "OLDEST DUE"}
+_STANDING: Final = {
+    "status": "delivery",
+    "messageStatus": "message",
+    "nextAction": "next",
+    "dueAt": "due",
+    "reason": "reason",
+}
+
+
+def doubts(body: Mapping[str, Any]) -> str:
+    """Return the deliveries that wait for a person."""
+    return _listed(body["doubts"], body["total"], _DOUBT_COLUMNS, none="no delivery waits for a decision")
+
+
+def late(body: Mapping[str, Any]) -> str:
+    """Return the deliveries past their deadline."""
+    return _listed(body["late"], body["total"], _LATE_COLUMNS, none="no delivery is late")
+
+
+def decided(body: Mapping[str, Any]) -> str:
+    """Return what a decision changed, or would change."""
+    head = "would become" if body["dryRun"] else "has become"
+    rows = [
+        {"what": name, "before": body["before"][key], "after": body["after"][key]} for key, name in _STANDING.items()
+    ]
+    lines = [
+        f"delivery {_cell(body['deliveryId'])} of message {_cell(body['messageId'])} {head}:",
+        _table(rows, {"what": "", "before": "BEFORE", "after": "AFTER"}),
+    ]
+    if body["nextChannel"] is not None:
+        lines.append(f"next channel: {_cell(body['nextChannel'])}")
+    if body["dryRun"]:
+        lines.append("nothing was changed (dry run)")
+    return "\n".join(lines)
+
+
+def message(body: Mapping[str, Any]) -> str:
+    """Return one message with its deliveries and timeline."""
+    facts = {
+        "message": body["messageId"],
+        "sender": f"{body['sender']} ({body['profile']})",
+        "reference": body["reference"],
+        "category": body["category"],
+        "status": body["status"],
+        "accepted": body["acceptedAt"],
+        "deliver before": body["deliverBefore"],
+        "documents": body["documents"],
+        "copy": f"{body['copy']['state']} {body['copy']['until'] or ''}".rstrip(),
+    }
+    return "\n".join(
+        [
+            _facts(facts),
+            "",
+            _table(body["deliveries"], _DELIVERY_COLUMNS),
+            "",
+            _table(body["timeline"], _TIMELINE_COLUMNS),
+        ]
+    )
+
+
+def status(body: Mapping[str, Any]) -> str:
+    """Return what runs and how much is to be done."""
+    versions = ", ".join(f"{name} {version}" for name, version in body["versions"].items())
+    facts = {
+        "gateway": body["gateway"],
+        "versions": versions,
+        "registration": f"version {body['registrationVersion']}",
+        "up since": f"{body['startedAt']} ({body['uptimeSeconds']} s)",
+        "to decide": body["toDecide"],
+        "late": body["late"],
+    }
+    return "\n".join([_facts(facts), "", _table(body["queues"], _QUEUE_COLUMNS)])
+
+
+def problem(body: Mapping[str, Any]) -> str:
+    """Return why the gateway refused."""
+    lines = [f"refused: {_cell(body.get('title'))}: {_cell(body.get('detail'))}"]
+    lines += [f"  {_cell(error.get('pointer'))} {_cell(error.get('detail'))}" for error in body.get("errors", ())]
+    return "\n".join(lines)
+
+
+def _listed(rows: Sequence[Mapping[str, Any]], total: int, columns: Mapping[str, str], *, none: str) -> str:
+    if not rows:
+        return none
+    more = [f"and {total - len(rows)} more"] if total > len(rows) else []
+    return "\n".join([_table(rows, columns), *more])
+
+
+def _facts(facts: Mapping[str, object]) -> str:
+    width = max(len(name) for name in facts)
+    return "\n".join(f"{name:<{width}}  {_cell(value)}" for name, value in facts.items())
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    lines = [list(columns.values()), *([_cell(row.get(key)) for key in columns] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _cell(value: object) -> str:
+    """Return a value on one line. What a provider said must not steer the terminal, so control characters go."""
+    if value is None:
+        return "-"
+    text = ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+    return "".join(character if character.isprintable() else "?" for character in text)

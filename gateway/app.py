@@ -11,26 +11,31 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from aiohttp import web
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.accept import AcceptDeps, Accepted, AcceptSettings
 from gateway.adapters.build import build_adapter
 from gateway.admin.expiry import Expiries
+from gateway.admin.gauges import Gauges
 from gateway.admin.ops_edge import build_ops_app
-from gateway.admin.readiness import Readiness, make_checks
-from gateway.admin.socket import AdminDeps, serve_admin
-from gateway.config import Config, Environment
+from gateway.admin.readiness import Readiness, ReadinessDeps, make_checks
+from gateway.admin.routes import AdminDeps
+from gateway.admin.socket import serve_admin
+from gateway.config import Address, Config, Environment, PrintRestProvider
 from gateway.covers.maker import CoverMaker, CoverSettings
 from gateway.crypto.certs import ClientCa, load_certificates, load_client_ca
 from gateway.crypto.identity import Identities
@@ -56,6 +61,7 @@ from gateway.records.logs import LogBook
 from gateway.registration_files import load_registration
 from gateway.staff_files import load_security_matrix, load_staff
 from gateway.stores.blobs import BlobStore
+from gateway.stores.keyring import Keyring
 from gateway.stores.ledger import Claim, Ledger
 from gateway.stores.open import open_blobs, open_keyring, open_ledger
 from gateway.telemetry import Metrics
@@ -63,7 +69,6 @@ from gateway.toml_reader import ConfigInvalid
 
 _log: Final = logging.getLogger(__name__)
 _RANDOM_BYTES: Final = 10
-_SHUTDOWN_S: Final = 60
 
 
 class Part(StrEnum):
@@ -130,7 +135,7 @@ def load_client_cas(config: Config) -> tuple[ClientCa, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _House:
+class House:
     """What every part shares."""
 
     config: Config
@@ -140,7 +145,9 @@ class _House:
     blobs: BlobStore
     vault: Vault
     logbook: LogBook
+    keyring: Keyring
     receipts: ReceiptSigner
+    receipts_certificate: x509.Certificate
     metrics: Metrics
     clock: Callable[[], datetime]
 
@@ -168,7 +175,7 @@ async def running(
         deliver_deps = _deliver_deps(house, destinations)
         workers = Workers(_worker_settings(config), deliver_deps, _outcome_counter(house.metrics, sweeper))
         admin_socket = await _start_admin(house, deliver_deps, workers, stack) if Part.ADMIN in parts else None
-        ops_port = await _start_ops(house, destinations, stack)
+        ops_port = await _start_ops(house, stack)
         if Part.SWEEPER in parts:
             _run_beside(sweeper.run(), sweeper.stop, "sweeper", stack)
         if Part.WORKERS in parts:
@@ -185,7 +192,7 @@ async def running(
         )
 
 
-async def _open_house(config: Config, clock: Callable[[], datetime], stack: AsyncExitStack) -> _House:
+async def _open_house(config: Config, clock: Callable[[], datetime], stack: AsyncExitStack) -> House:
     metrics = Metrics()
     config.gateway.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     registration, digest = await asyncio.to_thread(load_registration_of, config)
@@ -204,33 +211,36 @@ async def _open_house(config: Config, clock: Callable[[], datetime], stack: Asyn
     keyring = await open_keyring(config.stores.keyring, create_at=create_at)
     stack.push_async_callback(keyring.close)
     vault = Vault(keyring, ledger, clock, fresh_id)
-    version = await ledger.registration_version(digest, author="start-up", at=clock())
-    return _House(
+    number = await ledger.registration_version(digest, author="start-up", at=clock())
+    receipts, certificate = await asyncio.to_thread(_receipt_signer, config)
+    return House(
         config=config,
-        registration=replace(registration, version=version),
+        registration=replace(registration, version=number),
         client_cas=client_cas,
         ledger=ledger,
         blobs=blobs,
         vault=vault,
         logbook=LogBook(gateway=config.gateway.name, clock=clock, ids=fresh_id, vault=vault, ledger=ledger),
-        receipts=await asyncio.to_thread(_receipt_signer, config),
+        keyring=keyring,
+        receipts=receipts,
+        receipts_certificate=certificate,
         metrics=metrics,
         clock=clock,
     )
 
 
-def _receipt_signer(config: Config) -> ReceiptSigner:
+def _receipt_signer(config: Config) -> tuple[ReceiptSigner, x509.Certificate]:
     certificate = load_certificates(config.receipts.certificate)[0]
     key = load_pem_private_key(config.receipts.key_file.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise GatewayError(f"{config.receipts.key_file} must hold an EC P-256 key: receipts are signed with ES256")
-    return ReceiptSigner(certificate, key)
+    return ReceiptSigner(certificate, key), certificate
 
 
 # ── Delivery ──
 
 
-async def _destinations(house: _House, stack: AsyncExitStack) -> dict[str, Destination]:
+async def _destinations(house: House, stack: AsyncExitStack) -> dict[str, Destination]:
     destinations: dict[str, Destination] = {}
     for name, provider in house.config.providers.items():
         adapter = build_adapter(
@@ -245,7 +255,7 @@ async def _destinations(house: _House, stack: AsyncExitStack) -> dict[str, Desti
     return destinations
 
 
-def _deliver_deps(house: _House, destinations: Mapping[str, Destination]) -> DeliverDeps:
+def _deliver_deps(house: House, destinations: Mapping[str, Destination]) -> DeliverDeps:
     config = house.config
     covers = CoverMaker(
         settings=_cover_settings(config),
@@ -271,7 +281,14 @@ def _deliver_deps(house: _House, destinations: Mapping[str, Destination]) -> Del
 
 
 def _cover_settings(config: Config) -> CoverSettings:
-    raise NotImplementedError
+    return CoverSettings(
+        public_url=config.portal.public_url,
+        address_boxes={
+            name: provider.address_box_mm
+            for name, provider in config.providers.items()
+            if isinstance(provider, PrintRestProvider)
+        },
+    )
 
 
 def _worker_settings(config: Config) -> WorkerSettings:
@@ -307,3 +324,203 @@ def _outcome_counter(metrics: Metrics, sweeper: Sweeper) -> Callable[[Claim, Out
         )
 
     return count
+
+
+def _run_beside(work: Coroutine[None, None, None], stop: Callable[[], None], name: str, stack: AsyncExitStack) -> None:
+    """Run `work` in a task of its own; when the stack unwinds, tell it to stop and wait until it has."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_report_death)
+
+    async def finish() -> None:
+        stop()
+        await asyncio.wait([task])
+
+    stack.push_async_callback(finish)
+
+
+def _report_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("a part of the gateway died", extra={"part": task.get_name(), "error": type(error).__name__})
+
+
+# ── Edges ──
+
+
+async def _start_intake(house: House, workers: Workers, stack: AsyncExitStack) -> int:
+    config = house.config
+    identities = Identities(lambda: house.registration, lambda: house.client_cas)
+    accept_deps = AcceptDeps(
+        settings=_accept_settings(config),
+        registration=lambda: house.registration,
+        identities=identities,
+        vault=house.vault,
+        blobs=house.blobs,
+        ledger=house.ledger,
+        receipts=house.receipts,
+        logbook=house.logbook,
+        clock=house.clock,
+        ids=fresh_id,
+    )
+
+    def on_accepted(accepted: Accepted) -> None:
+        record = accepted.record
+        house.metrics.accepted.labels(channel=record.deliveries[0].channel, lane=record.lane).inc()
+        workers.wake()
+
+    deps = IntakeDeps(
+        accept=accept_deps,
+        ledger=house.ledger,
+        vault=house.vault,
+        logbook=house.logbook,
+        clock=house.clock,
+        public_url=config.intake.public_url or f"https://{config.intake.bind}",
+        on_accepted=on_accepted,
+    )
+    context = await asyncio.to_thread(
+        server_context,
+        config.intake.certificate,
+        config.intake.key_file,
+        house.client_cas,
+        config.intake.tls_minimum,
+        on_handshake_failure=_handshake_reporter(house.metrics),
+    )
+    server = IntakeServer(deps, identities, _edge_limits(config), house.metrics)
+    stack.push_async_callback(server.stop)
+    return await server.start(config.intake.bind.host, config.intake.bind.port, context)
+
+
+def _accept_settings(config: Config) -> AcceptSettings:
+    return AcceptSettings(
+        gateway_name=config.gateway.name,
+        max_documents=config.limits.documents,
+        max_total_bytes=config.limits.message_bytes,
+        created_at_past=config.limits.created_at_past,
+        created_at_future=config.limits.created_at_future,
+        allow_test_ssin=config.identifiers.allow_test_ssin,
+        capabilities={channel: _capability(channel, config) for channel in Channel},
+        providers=config.channels,
+    )
+
+
+def _capability(channel: Channel, config: Config) -> Capability:
+    """Return what a channel carries: what its kind can, within the limits of the provider that serves it."""
+    usual = DEFAULT_CAPABILITIES[channel]
+    names = config.channels.get(channel, ())
+    if not names:
+        return usual
+    provider = config.providers[names[0]]
+    return replace(usual, max_documents=provider.max_documents, max_total_bytes=provider.max_total_bytes)
+
+
+def _edge_limits(config: Config) -> EdgeLimits:
+    limits = config.limits
+    return EdgeLimits(
+        connections=limits.connections,
+        requests_in_flight=limits.requests_in_flight,
+        handshake_s=limits.handshake_timeout.total_seconds(),
+        header_s=limits.header_timeout.total_seconds(),
+        drain_s=limits.drain_timeout.total_seconds(),
+        body=BodyLimits(
+            manifest_bytes=limits.manifest_bytes,
+            stall_s=limits.body_stall.total_seconds(),
+            minimum_bytes_per_s=limits.minimum_bytes_per_s,
+        ),
+    )
+
+
+def _handshake_reporter(metrics: Metrics) -> Callable[[str], None]:
+    def report(reason: str) -> None:
+        metrics.handshakes_refused.labels(reason=reason).inc()
+        _log.warning("handshake refused", extra={"edge": "intake", "reason": reason})
+
+    return report
+
+
+async def _start_portal(house: House, stack: AsyncExitStack) -> int:
+    config = house.config.portal
+    application = build_portal(
+        PortalDeps(
+            ledger=house.ledger,
+            blobs=house.blobs,
+            vault=house.vault,
+            logbook=house.logbook,
+            clock=house.clock,
+            public_url=config.public_url,
+            on_outcome=lambda outcome: house.metrics.retrievals.labels(outcome=outcome).inc(),
+        )
+    )
+    context = None
+    if config.certificate is not None and config.key_file is not None:
+        context = await asyncio.to_thread(plain_server_context, config.certificate, config.key_file)
+    return await _serve(application, config.bind, context, house.config, stack)
+
+
+async def _start_ops(house: House, stack: AsyncExitStack) -> int:
+    readiness = Readiness(
+        make_checks(
+            ReadinessDeps(
+                receipts=house.receipts,
+                certificate=house.receipts_certificate,
+                keyring=house.keyring,
+                vault=house.vault,
+                blobs=house.blobs,
+                ledger=house.ledger,
+                clock=house.clock,
+                ids=fresh_id,
+            )
+        )
+    )
+    chains = await asyncio.to_thread(_certificate_chains, house.config)
+    expiries = Expiries(certificates=lambda: chains, client_cas=lambda: house.client_cas)
+    gauges = Gauges(house.metrics, ledger=house.ledger, expiries=expiries, clock=house.clock)
+    application = build_ops_app(house.metrics, readiness, refresh=gauges.refresh)
+    return await _serve(application, house.config.ops.bind, None, house.config, stack)
+
+
+def _certificate_chains(config: Config) -> dict[str, tuple[x509.Certificate, ...]]:
+    files = {"intake": config.intake.certificate, "receipts": config.receipts.certificate}
+    if config.portal.certificate is not None:
+        files["portal"] = config.portal.certificate
+    return {duty: load_certificates(file) for duty, file in files.items()}
+
+
+async def _serve(
+    application: web.Application,
+    bind: Address,
+    context: ssl.SSLContext | None,
+    config: Config,
+    stack: AsyncExitStack,
+) -> int:
+    """Serve an application; return its port."""
+    runner = web.AppRunner(application, access_log=None, keepalive_timeout=config.limits.header_timeout.total_seconds())
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    if runner.server is None:
+        raise GatewayError("the HTTP server was not set up")
+    server = await asyncio.get_running_loop().create_server(
+        runner.server,
+        bind.host,
+        bind.port,
+        ssl=context,
+        ssl_handshake_timeout=None if context is None else config.limits.handshake_timeout.total_seconds(),
+    )
+    stack.callback(server.close)
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+async def _start_admin(house: House, deliver: DeliverDeps, workers: Workers, stack: AsyncExitStack) -> Path:
+    config = house.config
+    staff = await asyncio.to_thread(load_staff, config.gateway.staff, self_uid=own_uid(config))
+    matrix = await asyncio.to_thread(load_security_matrix, config.gateway.security_matrix)
+    deps = AdminDeps(
+        deliver=deliver,
+        staff=lambda: staff,
+        matrix=lambda: matrix,
+        registration_version=lambda: house.registration.version,
+        version=version("document-gateway"),
+        started_at=house.clock(),
+        on_decided=lambda _decided: workers.wake(),
+    )
+    await stack.enter_async_context(serve_admin(config.admin.socket, deps, house.metrics))
+    return config.admin.socket

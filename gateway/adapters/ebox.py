@@ -187,7 +187,7 @@ class EboxAdapter:
         A caller's deadline for the whole attempt then falls into the hand-over itself, where it leaves a real doubt.
         """
         try:
-            async with asyncio.timeout(self._settings.send_timeout_s * 2):
+            async with asyncio.timeout(self._settings.send_timeout_s / 2):
                 if not again:
                     await self._check_recipient(parcel)
                     await self._check_mandate(parcel.sender)

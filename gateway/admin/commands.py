@@ -28,7 +28,7 @@ NOT_RUNNING: Final = 3
 
 _CONFIG: Final = Path("config/gateway.toml")
 # In quotes, because only type checkers know it as generic.
-_Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+_Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 -- has no public name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ def _add_decide(subparsers: _Subcommands) -> None:
         "fallback rules name refusal, else the message is undeliverable."
     )
     parser.add_argument("delivery_id", type=_id, metavar="DELIVERY", help="id of the delivery")
-    parser.add_argument("decision", choices=[*Decision], help="see below")
+    parser.add_argument("decision", choices=[str(each) for each in Decision], help="see below")
     parser.add_argument("--reason", type=_reason, required=True, help="why, for the admin log (3 to 500 characters)")
     parser.add_argument(
         "--provider-reference", metavar="ID", help="with accepted: the provider's own id of it, if known"

@@ -179,7 +179,8 @@ async def test_what_goes_before_publishing_ends_before_the_deadline_of_the_whole
     ebox: Any, letters: Any, operation: str
 ) -> None:
     ebox.simulator.faults.order(operation, "hang")
-    found = await fails(ebox.adapter(send_timeout_s=0.6), letters.to_citizen())
+    async with asyncio.timeout(1.0):  # the caller's own deadline, which would leave a doubt
+        found = await fails(ebox.adapter(send_timeout_s=1.0), letters.to_citizen())
     assert isinstance(found, Unreachable)
     assert ebox.calls("publish") == 0
 

@@ -50,8 +50,8 @@ _RENEW: Final = """
 UPDATE delivery SET lease_until = ? WHERE delivery_id = ? AND lease_token = ? AND lease_until IS NOT NULL
 """
 _RELEASE: Final = """
-UPDATE delivery SET due_at = ?, lease_until = NULL, worker = NULL
-WHERE delivery_id = ? AND lease_token = ? AND lease_until IS NOT NULL
+UPDATE delivery SET due_at = max(coalesce(due_at, :due_at), :due_at), lease_until = NULL, worker = NULL
+WHERE delivery_id = :delivery_id AND lease_token = :lease_token AND lease_until IS NOT NULL
 """
 
 
@@ -115,7 +115,14 @@ def renew(connection: apsw.Connection, claim: Claim, lease_until: datetime) -> C
 
 def release(connection: apsw.Connection, claim: Claim, due_at: datetime) -> None:
     """See `Ledger.release`."""
-    connection.execute(_RELEASE, (to_ms(due_at), claim.delivery.delivery_id.bytes, claim.lease_token))
+    connection.execute(
+        _RELEASE,
+        {
+            "due_at": to_ms(due_at),
+            "delivery_id": claim.delivery.delivery_id.bytes,
+            "lease_token": claim.lease_token,
+        },
+    )
 
 
 def attach_cover(

@@ -170,6 +170,10 @@ class SqliteLedger:
         """See `Ledger.message`."""
         return await self._readers.run(lambda c: reading.message(c, message_id))
 
+    async def messages_by_id(self, message_ids: Collection[MessageId]) -> list[MessageRecord]:
+        """See `Ledger.messages_by_id`."""
+        return await self._readers.run(lambda c: reading.messages_by_id(c, message_ids))
+
     async def messages(self, which: MessageFilter, *, after_position: int, limit: int) -> Page:
         """See `Ledger.messages`."""
         return await self._readers.run(lambda c: reading.messages(c, which, after_position=after_position, limit=limit))

@@ -1,6 +1,7 @@
 """What senders and operators ask: messages, lists of them, and what waits."""
 
 from array import array
+from collections.abc import Collection
 from heapq import merge
 from itertools import islice
 from typing import Final
@@ -11,9 +12,10 @@ from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.status import MessageStatus
 from gateway.stores.ledger import MessageFilter, MessageRecord, Page
 from gateway.stores.sqlite.messages import SELECT_MESSAGES, load_messages
-from gateway.stores.sqlite.rows import to_ms_or_null
+from gateway.stores.sqlite.rows import blobs, to_ms_or_null
 
 _ONE: Final = SELECT_MESSAGES + "WHERE message_id = ?"
+_BY_ID: Final = SELECT_MESSAGES + "WHERE message_id IN carray(?)"
 _AT: Final = SELECT_MESSAGES + "WHERE position IN carray(?) ORDER BY position"
 
 # Steps along the index from one profile to the next, however many messages each has.
@@ -63,6 +65,14 @@ def message(connection: apsw.Connection, message_id: MessageId) -> MessageRecord
     """See `Ledger.message`."""
     found = load_messages(connection, connection.execute(_ONE, (message_id.bytes,)).fetchall())
     return found[0] if found else None
+
+
+def messages_by_id(connection: apsw.Connection, message_ids: Collection[MessageId]) -> list[MessageRecord]:
+    """See `Ledger.messages_by_id`."""
+    if not message_ids:
+        return []
+    ids = blobs([message_id.bytes for message_id in message_ids])
+    return load_messages(connection, connection.execute(_BY_ID, (ids,)).fetchall())
 
 
 def messages(connection: apsw.Connection, which: MessageFilter, *, after_position: int, limit: int) -> Page:

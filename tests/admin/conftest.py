@@ -347,10 +347,10 @@ class Admin:
     async def get(self, path: str) -> tuple[int, dict[str, Any]]:
         return await self.ask("GET", path)
 
-    async def decide(self, delivery: DeliveryRecord, decision: str, **more: Any) -> tuple[int, dict[str, Any]]:
+    async def decide(self, delivery: DeliveryRecord, said: str, **more: Any) -> tuple[int, dict[str, Any]]:
         body = {
             "deliveryId": str(delivery.delivery_id),
-            "decision": decision,
+            "decision": said,
             "reason": "asked the provider by telephone",
         }
         return await self.ask("POST", "/ops/decide", json=body | more)

@@ -1,7 +1,7 @@
 """
 The command `gateway`.
 
-Exit codes everywhere: 0 done; 1 refused, or what was asked does not hold; 2 wrong use; 3 the other side was not reached.
+Exit codes: 0 done; 1 refused, or what was asked does not hold; 2 wrong use; 3 the other side was not reached.
 """
 
 import argparse

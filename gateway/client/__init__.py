@@ -1,0 +1,41 @@
+"""What a sender's program imports to hand letters to a gateway; see `api`."""
+
+from gateway.client.answers import MessageState
+from gateway.client.api import FollowRules, GatewayClient, Sent
+from gateway.client.letter import Document, Letter, new_reference
+from gateway.client.problems import (
+    CertificateRefused,
+    ClientError,
+    GatewayNotTrusted,
+    LetterInvalid,
+    NotReached,
+    Problem,
+    ReceiptWrong,
+    UnexpectedAnswer,
+)
+from gateway.client.retrying import RetryRules
+from gateway.client.sender import SenderFileInvalid, SenderProfile, load_sender
+from gateway.client.transport import CallTiming
+
+__all__ = [
+    "CallTiming",
+    "CertificateRefused",
+    "ClientError",
+    "Document",
+    "FollowRules",
+    "GatewayClient",
+    "GatewayNotTrusted",
+    "Letter",
+    "LetterInvalid",
+    "MessageState",
+    "NotReached",
+    "Problem",
+    "ReceiptWrong",
+    "RetryRules",
+    "SenderFileInvalid",
+    "SenderProfile",
+    "Sent",
+    "UnexpectedAnswer",
+    "load_sender",
+    "new_reference",
+]

@@ -134,8 +134,8 @@ class GatewayClient:
         """
         Hand a letter over, and return once its receipt is verified.
 
-        A time-out, a lost connection, a busy gateway, or one that is still receiving an earlier copy: the same letter is
-        sent again with the same reference, signed anew only when its CreatedAt grows old.
+        After a time-out or a lost connection, or when the gateway is busy or still receiving an earlier copy, the same
+        letter is sent again with the same reference, signed anew only when its CreatedAt grows old.
 
         Raises:
             LetterInvalid: nothing was sent.
@@ -143,8 +143,9 @@ class GatewayClient:
             NotReached: nobody knows whether it arrived; send the same letter again, whenever.
             ReceiptWrong: an answer came that proves nothing; do not count the letter as sent.
         """
-        entries = await asyncio.to_thread(describe, letter)
-        contents = [document.content for document in letter.listed()]
+        documents = letter.listed()
+        entries = await asyncio.to_thread(describe, documents)
+        contents = [document.content for document in documents]
         signed: list[_Signed] = []
         tries = 0
 
@@ -173,7 +174,7 @@ class GatewayClient:
         return read(message_state, (await self._get(f"{_MESSAGES}/{message_id}", {})).value)
 
     async def find(self, reference: str) -> MessageState | None:
-        """Return the message of this profile with this reference, with its timeline and receipt; None: there is none."""
+        """Return the message with this reference, with its timeline and receipt; None when this profile has none."""
         async with aclosing(self.messages(reference=reference)) as found:
             async for state in found:
                 if self._sender.profile in (None, state.profile):
@@ -195,8 +196,8 @@ class GatewayClient:
             "reference": reference,
             "status": status,
             "channel": channel,
-            "from": accepted_from and format_instant(accepted_from),
-            "until": accepted_until and format_instant(accepted_until),
+            "from": None if accepted_from is None else format_instant(accepted_from),
+            "until": None if accepted_until is None else format_instant(accepted_until),
             "limit": str(page_size),
         }
         asked = {name: value for name, value in query.items() if value is not None}

@@ -8,29 +8,40 @@ the same command with the same reference may be given again, and nothing is ever
 
 import argparse
 import asyncio
-import re
 import sys
 from collections.abc import Callable
 from contextlib import aclosing
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final
 from uuid import UUID
 
+from cryptography import x509
+
+from gateway.client import arguments
 from gateway.client.answers import MessageState
 from gateway.client.api import GatewayClient, Sent
-from gateway.client.letter import Letter, describe, new_reference
-from gateway.client.problems import ClientError, GatewayNotTrusted, LetterInvalid, NotReached, Problem, ReceiptWrong
+from gateway.client.letter import Document, Letter, describe
+from gateway.client.problems import (
+    ClientError,
+    GatewayNotTrusted,
+    LetterInvalid,
+    NotReached,
+    Problem,
+    ReceiptWrong,
+    UnexpectedAnswer,
+)
 from gateway.client.proof import require_documents, verified_receipt
 from gateway.client.recipient import RecipientUnreadable, ask_recipient, read_recipient
 from gateway.client.screen import Screen, progress, receipt_object, receipt_text, sent_text, state_text
 from gateway.client.sender import SenderFileInvalid, load_receipt_certificates, load_sender
 from gateway.crypto.jws import strict_json
-from gateway.domain.ids import InvalidIdentifier, holds_ssin, parse_reference, parse_slug
-from gateway.domain.message import Channel, Cover, Lane, PrintOptions, PrintProduct, Priority, Recipient
+from gateway.domain.message import Recipient
 from gateway.domain.status import MessageStatus
+from gateway.errors import Kind
 
-__all__ = ["NOT_REACHED", "DONE", "REFUSED", "USAGE", "add_commands", "run"]
+__all__ = ["DONE", "NOT_REACHED", "REFUSED", "USAGE", "add_commands", "exit_code", "run"]
 
 DONE: Final = 0
 REFUSED: Final = 1
@@ -40,23 +51,40 @@ _INTERRUPTED: Final = 130
 
 _INPUT_LIMIT: Final = 65_536
 _RECEIPT_LIMIT_BYTES: Final = 1_048_576
-_CODES: Final = "Exit codes: 0 done; 1 refused, or not delivered; 2 wrong use; 3 not reached: give the same command again."
-_LONG_NUMBER: Final = re.compile(r"[0-9](?:[\s./-]?[0-9]){8,}")
-# In quotes, because only type checkers know it as generic.
-_Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-_Command = Callable[[argparse.Namespace, Screen, type[GatewayClient]], int]
-_T = TypeVar("_T")
+
+_OpenClient = Callable[..., GatewayClient]
+_Command = Callable[[argparse.Namespace, Screen, _OpenClient], int]
 
 
-def add_commands(subparsers: _Subcommands) -> None:
+@dataclass(eq=False)
+class FileUnusable(ClientError):
+    """A file that a command names cannot be read or written, or is not what it should be."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        """Return which file, and why."""
+        return self.detail
+
+
+@dataclass(eq=False)
+class _Advised(ClientError):
+    """An error and what to do about it; `reference` is the letter's."""
+
+    error: ClientError
+    advice: str
+    reference: str | None = None
+
+
+def add_commands(subparsers: arguments.Subcommands) -> None:
     """Add `client` to a command line; `args.run(args)` carries the parsed command out."""
     text = "send letters and follow them: the sender's side"
-    client = subparsers.add_parser("client", help=text, description=text, epilog=_CODES)
+    client = subparsers.add_parser("client", help=text, description=text, epilog=arguments.EXIT_CODES)
     each = client.add_subparsers(required=True, metavar="COMMAND")
-    _add_send(each)
-    _add_status(each)
-    _add_dossier(each)
-    _add_verify_receipt(each)
+    arguments.add_send(each).set_defaults(run=run, client_command=_send)
+    arguments.add_status(each).set_defaults(run=run, client_command=_status)
+    arguments.add_dossier(each).set_defaults(run=run, client_command=_dossier)
+    arguments.add_verify_receipt(each).set_defaults(run=run, client_command=_verify_receipt)
 
 
 def run(args: argparse.Namespace, *, open_client: Callable[..., GatewayClient] = GatewayClient) -> int:
@@ -65,6 +93,9 @@ def run(args: argparse.Namespace, *, open_client: Callable[..., GatewayClient] =
     command: _Command = args.client_command
     try:
         return command(args, screen, open_client)
+    except _Advised as advised:
+        screen.failure(advised.error, advice=advised.advice, reference=advised.reference)
+        return exit_code(advised.error)
     except ClientError as error:
         screen.failure(error)
         return exit_code(error)
@@ -85,143 +116,12 @@ def exit_code(error: ClientError) -> int:
             return REFUSED
 
 
-# ── The command line ──
-
-
-def _add(subparsers: _Subcommands, name: str, command: _Command, text: str) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(name, help=text, description=text, epilog=_CODES)
-    parser.set_defaults(run=run, client_command=command)
-    parser.add_argument(
-        "--sender", type=Path, default=_SENDER, metavar="FILE", help=f"who sends, and to which gateway ({_SENDER})"
-    )
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
-    return parser
-
-
-def _add_send(subparsers: _Subcommands) -> None:
-    parser = _add(subparsers, "send", _send, "hand a letter over, and keep trying until the gateway has it")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the letter, then its annexes")
-    parser.add_argument("--to", type=_source, required=True, metavar="-|FILE", help=f"the recipient: {_SOURCE}")
-    parser.add_argument("--category", type=_checked(parse_slug), required=True, help="such as tax-assessment")
-    parser.add_argument("--purpose", type=_text, required=True, help="why these data are processed; is logged")
-    parser.add_argument("--subject", type=_text, required=True, help="what the recipient reads first")
-    parser.add_argument("--lang", choices=("nl", "fr", "de", "en"), default="nl", help="of the letter (nl)")
-    parser.add_argument(
-        "--channel", action="append", choices=[*Channel], default=[], help="may be given again, in order of preference"
-    )
-    parser.add_argument(
-        "--reference", type=_checked(parse_reference), help="your own; the same one is never delivered twice"
-    )
-    parser.add_argument("--attention", type=_text, metavar="NAME", help="for whose attention, in a company")
-    parser.add_argument("--billing-reference", type=_text, metavar="TEXT", help="for the invoice")
-    parser.add_argument("--retention-days", type=int, metavar="N", help="of the authentic copy")
-    parser.add_argument("--not-before", type=_moment, metavar="TIME", help="deliver from then, 2026-11-30T08:00:00Z")
-    parser.add_argument("--before", type=_moment, metavar="TIME", help="deliver until then or not at all")
-    parser.add_argument("--lane", choices=[*Lane], help="bulk never delays single letters")
-    for option, choices in _PRINT_OPTIONS.items():
-        parser.add_argument(f"--{option}", choices=[*choices], help="for print")
-    parser.add_argument("--simplex", action="store_true", help="print on one side")
-    parser.add_argument("--colour", action="store_true", help="print in colour")
-    parser.add_argument("--receipt", type=Path, metavar="FILE", help="write the gateway's receipt there")
-    parser.add_argument("--follow", action="store_true", help="stay until it is delivered, or ends otherwise")
-
-
-def _add_status(subparsers: _Subcommands) -> None:
-    parser = _add(subparsers, "status", _status, "show where a message stands")
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("message_id", nargs="?", type=_id, metavar="MESSAGE_ID", help="the gateway's id of it")
-    which.add_argument("--reference", type=_checked(parse_reference), help="or your own reference")
-
-
-def _add_dossier(subparsers: _Subcommands) -> None:
-    parser = _add(subparsers, "dossier", _dossier, "state that you handle a file about a person or company")
-    parser.add_argument("--about", type=_source, required=True, metavar="-|FILE", help=f"the number: {_SOURCE}")
-    parser.add_argument("--category", type=_checked(parse_slug), required=True, help="such as building-permit")
-    parser.add_argument("--from", dest="from_on", type=_day, required=True, metavar="DATE", help="first day, 2026-11-22")
-    parser.add_argument("--until", dest="until_on", type=_day, metavar="DATE", help="last day")
-
-
-def _add_verify_receipt(subparsers: _Subcommands) -> None:
-    parser = _add(subparsers, "verify-receipt", _verify_receipt, "verify a receipt, without any connection")
-    parser.add_argument(
-        "receipt", type=Path, metavar="FILE", help="a receipt (JWS or XML), or the JSON in which it came"
-    )
-    parser.add_argument(
-        "--certificate", type=Path, metavar="FILE", help="the gateway's receipt certificate, instead of the sender's file"
-    )
-    parser.add_argument(
-        "--document", action="append", type=Path, default=[], metavar="FILE", help="each file of the letter, in order"
-    )
-
-
-def _source(text: str) -> str:
-    if holds_ssin(text) or _LONG_NUMBER.fullmatch(text):
-        raise argparse.ArgumentTypeError("a personal number is never an argument; give - and type it, or pipe it")
-    return text
-
-
-def _text(text: str) -> str:
-    if holds_ssin(text):
-        raise argparse.ArgumentTypeError("must not hold a personal number")
-    return text
-
-
-def _checked(parse: Callable[[str], str]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        try:
-            return parse(text)
-        except InvalidIdentifier as exc:
-            raise argparse.ArgumentTypeError(str(exc)) from None
-
-    return check
-
-
-def _id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("not an id such as 0190163d-8694-739b-aea5-966c26f8ad90") from None
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("not a date such as 2026-11-22") from None
-
-
-def _moment(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise argparse.ArgumentTypeError("not a time with its zone, such as 2026-11-30T08:00:00Z")
-    return at.astimezone(UTC)
-
-
-# ── The commands ──
+# ── send ──
 
 
 def _send(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) -> int:
     sender = load_sender(args.sender)
-    letter = Letter(
-        recipient=_recipient(args.to, with_address=True),
-        category=args.category,
-        purpose=args.purpose,
-        subject=args.subject,
-        documents=args.files,
-        language=args.lang,
-        reference=args.reference or new_reference(),
-        attention_of=args.attention,
-        channels=[Channel(name) for name in args.channel],
-        print_options=_print_options(args),
-        retention=None if args.retention_days is None else timedelta(days=args.retention_days),
-        deliver_not_before=args.not_before,
-        deliver_before=args.before,
-        lane=None if args.lane is None else Lane(args.lane),
-        billing_reference=args.billing_reference,
-    )
+    letter = arguments.letter_from(args, _recipient(args.to, with_address=True))
 
     async def work() -> int:
         async with open_client(sender, on_retry=screen.retrying) as gateway:
@@ -229,7 +129,7 @@ def _send(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) ->
             if args.receipt is not None:
                 await asyncio.to_thread(_write, args.receipt, sent.receipt_jws)
             value = {**sent.state.view, "repeated": sent.repeated, "tries": sent.tries}
-            screen.show(sent_text(sent))
+            screen.show(sent_text(sent), headline=True)
             if not args.follow:
                 screen.tell(value)
                 return DONE
@@ -237,16 +137,18 @@ def _send(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) ->
             screen.tell({**value, **state.view})
             return DONE if state.status == MessageStatus.DELIVERED else REFUSED
 
-    return _run(work, screen)
+    return asyncio.run(work())
 
 
 async def _handed_over(gateway: GatewayClient, letter: Letter, screen: Screen) -> Sent:
-    again = f"It cannot arrive twice: give the same command again with --reference {letter.reference}"
+    again = f"It cannot arrive twice: give the same command again, with --reference {letter.reference}"
     try:
         return await gateway.send(letter)
+    except (ReceiptWrong, UnexpectedAnswer) as error:
+        advice = "Do not count the letter as sent; show this to the gateway's operator"
+        raise _Advised(error, advice, letter.reference) from error
     except ClientError as error:
-        advice = again if exit_code(error) == NOT_REACHED else ""
-        raise _Told(screen, error, advice=advice, reference=letter.reference) from error
+        raise _Advised(error, again if exit_code(error) == NOT_REACHED else "", letter.reference) from error
     except asyncio.CancelledError:
         screen.note(f"Interrupted. {again}")
         raise
@@ -261,8 +163,127 @@ async def _followed(gateway: GatewayClient, sent: Sent, screen: Screen) -> Messa
             async for state in states:
                 screen.show(progress(state, datetime.now(UTC)))
     except ClientError as error:
-        raise _Told(screen, error, advice=later, reference=sent.reference) from error
+        raise _Advised(error, later, sent.reference) from error
     except asyncio.CancelledError:
         screen.note(later)
         raise
     return state
+
+
+# ── status, dossier, verify-receipt ──
+
+
+def _status(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) -> int:
+    sender = load_sender(args.sender)
+
+    async def work() -> MessageState:
+        async with open_client(sender, on_retry=screen.retrying) as gateway:
+            if args.message_id is not None:
+                return await gateway.status(args.message_id)
+            found = await gateway.find(args.reference)
+            if found is None:
+                raise Problem(
+                    code=Kind.NOT_FOUND, detail="no message of this sender and profile has this reference", status=404
+                )
+            return found
+
+    state = asyncio.run(work())
+    screen.show(state_text(state), headline=True)
+    screen.tell(state.view)
+    return DONE
+
+
+def _dossier(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) -> int:
+    sender = load_sender(args.sender)
+    about = _recipient(args.about, with_address=False)
+
+    async def work() -> UUID:
+        async with open_client(sender, on_retry=screen.retrying) as gateway:
+            try:
+                return await gateway.register_dossier(
+                    about, category=args.category, from_on=args.from_on, until_on=args.until_on
+                )
+            except NotReached as error:
+                advice = "It may be registered; registering it again makes two, to be ended both" if error.sent else ""
+                raise _Advised(error, advice) from error
+
+    dossier_id = asyncio.run(work())
+    until = f" until {args.until_on}" if args.until_on is not None else ""
+    screen.show(f"Registered: dossier {dossier_id}\n  {args.category}, from {args.from_on}{until}", headline=True)
+    screen.tell({"dossierId": str(dossier_id)})
+    return DONE
+
+
+def _verify_receipt(args: argparse.Namespace, screen: Screen, _open_client: _OpenClient) -> int:
+    if args.certificate is not None:
+        trusted, gateway = _receipt_certificates(args.certificate), None
+    else:
+        sender = load_sender(args.sender)
+        trusted, gateway = sender.receipt_certificates, sender.gateway
+    receipt = verified_receipt(_read_receipt(args.receipt), trusted)
+    if gateway not in (None, receipt.gateway):
+        raise ReceiptWrong("it is of another gateway than the sender's file names")
+    if args.document:
+        require_documents(receipt, describe([Document(content=file) for file in args.document]))
+    screen.show(receipt_text(receipt), headline=True)
+    if args.document:
+        screen.show("The documents are those that the gateway took.")
+    screen.tell(receipt_object(receipt))
+    return DONE
+
+
+# ── Files and prompts ──
+
+
+def _recipient(source: str, *, with_address: bool) -> Recipient:
+    if source != "-":
+        return read_recipient(_read(Path(source), _INPUT_LIMIT).decode("utf-8", "replace"))
+    if sys.stdin.isatty():
+        return ask_recipient(_ask, with_address=with_address)
+    return read_recipient(sys.stdin.read(_INPUT_LIMIT))
+
+
+def _ask(question: str) -> str:
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline()
+
+
+def _receipt_certificates(file: Path) -> tuple[x509.Certificate, ...]:
+    try:
+        return load_receipt_certificates(file)
+    except OSError as exc:
+        raise FileUnusable(f"{file} cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise FileUnusable(f"{file} {exc}") from exc
+
+
+def _read_receipt(file: Path) -> str | bytes:
+    """Return a receipt as XML (bytes) or JWS (text), out of the JSON answer it came in if need be."""
+    content = _read(file, _RECEIPT_LIMIT_BYTES).strip()
+    if content.startswith((b"<", b"\xef\xbb\xbf<")):
+        return content
+    if content.startswith(b"{"):
+        try:
+            return str(strict_json(content)["receipt"])
+        except (ValueError, KeyError) as exc:
+            raise FileUnusable(f"{file} is JSON without a receipt in it") from exc
+    return content.decode("ascii", "replace")
+
+
+def _read(file: Path, limit_bytes: int) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(limit_bytes + 1)
+    except OSError as exc:
+        raise FileUnusable(f"{file} cannot be read: {exc.strerror or type(exc).__name__}") from exc
+    if len(content) > limit_bytes:
+        raise FileUnusable(f"{file} is larger than {limit_bytes} bytes")
+    return content
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text + "\n", "ascii")
+    except OSError as exc:
+        raise FileUnusable(f"{file} cannot be written: {exc.strerror or type(exc).__name__}") from exc

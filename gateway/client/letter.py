@@ -104,7 +104,7 @@ class Letter:
         return tuple(each if isinstance(each, Document) else Document(content=each) for each in self.documents)
 
 
-def describe(letter: Letter) -> tuple[DocumentEntry, ...]:
+def describe(documents: Sequence[Document]) -> tuple[DocumentEntry, ...]:
     """
     Read every document once, with constant memory, and return the rows of the manifest. Blocks.
 
@@ -112,7 +112,6 @@ def describe(letter: Letter) -> tuple[DocumentEntry, ...]:
         LetterInvalid: a file cannot be read, or its name or media type has to be given.
     """
     errors: list[FieldError] = []
-    documents = letter.listed()
     any_main = any(document.main for document in documents)
     entries = [
         entry

@@ -12,7 +12,7 @@ From a terminal it is asked for; otherwise the text is lines, or JSON as in a me
     municipality: Gent
     country: BE
 
-The number is a national number (eleven digits) or an enterprise number (ten); dots, hyphens and spaces in it do no harm.
+The number is a national number (eleven digits) or an enterprise number (ten); dots, hyphens and spaces are skipped.
 Number or address may be left out, and the country when it is Belgium. Nothing of the text stands in an error.
 """
 

@@ -8,14 +8,22 @@ from typing import Any, Final, TextIO
 
 from gateway.client.answers import DeliveryState, MessageState, TimelineEvent
 from gateway.client.api import Sent
-from gateway.client.letter import Letter
 from gateway.client.problems import ClientError, LetterInvalid, NotReached, Problem, harmless
 from gateway.client.sender import SenderFileInvalid
 from gateway.crypto.receipts import Receipt
 from gateway.domain.status import MessageStatus
 from gateway.errors import FieldError
 
-__all__ = ["Screen", "error_object", "error_text", "progress", "receipt_object", "receipt_text", "sent_text", "state_text"]
+__all__ = [
+    "Screen",
+    "error_object",
+    "error_text",
+    "progress",
+    "receipt_object",
+    "receipt_text",
+    "sent_text",
+    "state_text",
+]
 
 _STATUS_WORDS: Final = {
     MessageStatus.SCHEDULED: "scheduled for later",
@@ -36,32 +44,31 @@ class Screen:
     def __init__(self, out: TextIO, err: TextIO, *, as_json: bool) -> None:
         self._out = out
         self._err = err
-        self.as_json = as_json
+        self._as_json = as_json
 
-    def result(self, text: str, value: Mapping[str, Any]) -> None:
-        """Show what a command is for: a headline and lines, or the JSON object."""
-        if self.as_json:
-            _write(self._out, json.dumps(value, indent=2))
+    def show(self, text: str, *, headline: bool = False) -> None:
+        """Show a result to people; with `headline` its first line stands out on a terminal."""
+        if self._as_json:
             return
-        headline, newline, rest = text.partition("\n")
-        colours = self._out.isatty() and "NO_COLOR" not in os.environ
-        _write(self._out, (f"{_BOLD}{headline}{_PLAIN}" if colours else headline) + newline + rest)
+        first, newline, rest = text.partition("\n")
+        if headline and self._out.isatty() and "NO_COLOR" not in os.environ:
+            first = f"{_BOLD}{first}{_PLAIN}"
+        _write(self._out, first + newline + rest)
+
+    def tell(self, value: Mapping[str, Any]) -> None:
+        """Tell a result to programs."""
+        if self._as_json:
+            _write(self._out, json.dumps(value, indent=2))
 
     def note(self, text: str) -> None:
         """Say something beside the result; nothing to programs."""
-        if not self.as_json:
+        if not self._as_json:
             _write(self._err, text)
-
-    def follow(self, text: str) -> None:
-        """Show a step of something that goes on; nothing to programs, who get the result."""
-        if not self.as_json:
-            _write(self._out, text)
 
     def failure(self, error: ClientError, *, advice: str = "", reference: str | None = None) -> None:
         """Show why a command failed, and what to do."""
-        if self.as_json:
-            value = {"error": error_object(error)} | ({} if reference is None else {"reference": reference})
-            _write(self._out, json.dumps(value, indent=2))
+        if self._as_json:
+            self.tell({"error": error_object(error)} | ({} if reference is None else {"reference": reference}))
             return
         _write(self._err, error_text(error) + (f"\n{advice}" if advice else ""))
 
@@ -196,9 +203,7 @@ def _route_rows(state: MessageState) -> list[tuple[str, str]]:
 
 
 def _document_rows(receipt: Receipt) -> list[tuple[str, str]]:
-    return [
-        (document.part, f"{document.size_bytes} bytes, sha256 {document.sha256}") for document in receipt.documents
-    ]
+    return [(document.part, f"{document.size_bytes} bytes, sha256 {document.sha256}") for document in receipt.documents]
 
 
 def _delivery(delivery: DeliveryState) -> str:

@@ -59,9 +59,9 @@ def printable(text: str) -> str:
 
 def wrapped(text: str, size_pt: float, width: float, *, bold: bool = False) -> list[str]:
     """
-    Return `text` broken into lines of at most `width` points: at (breaking) spaces, and after the hyphens of a word that is wider.
+    Return `text` broken into lines of at most `width` points: at spaces, and after the hyphens of a word that is wider.
 
-    What cannot be broken stands alone on a line that is too wide.
+    Spaces that do not break stay. What cannot be broken stands alone on a line that is too wide.
     """
     lines: list[str] = []
     for word in filter(None, text.split(" ")):

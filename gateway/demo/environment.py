@@ -158,7 +158,7 @@ class Environment:
 
     async def _start_simulators(self, ebox_port: int, print_port: int) -> None:
         arguments = [
-            "-m", "gateway.simulators",
+            "-m", "gateway.simulators", "--keep-bytes",
             "--ebox", f"127.0.0.1:{ebox_port}",
             "--print", f"127.0.0.1:{print_port}",
             "--ebox-client-key", str(self.certs / "ebox-client.pem"),
@@ -235,4 +235,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def _end_of(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()[-15:]
     return "\n".join(f"  {line}" for line in lines) or "  (nothing)"
-

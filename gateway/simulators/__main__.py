@@ -76,8 +76,11 @@ def _simulators(options: argparse.Namespace) -> Simulators:
             clients=clients,
             triples=options.ebox_triple or DEMO_TRIPLES,
             advance=options.advance,
+            keep_bytes=options.keep_bytes,
         ),
-        print_house=PrintHouseSimulator(api_key=api_key, advance=options.advance, webhooks=webhooks),
+        print_house=PrintHouseSimulator(
+            api_key=api_key, advance=options.advance, webhooks=webhooks, keep_bytes=options.keep_bytes
+        ),
         ebox_address=options.ebox,
         print_address=options.print,
         tls=tls,
@@ -111,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--certificate", type=Path, help="PEM certificate chain: serve https")
     parser.add_argument("--key", type=Path, help="PEM key of the certificate, if in a file of its own")
     parser.add_argument("--advance", choices=("on-poll", "manual"), default="on-poll")
+    parser.add_argument("--keep-bytes", action="store_true", help="keep every document, for /_simulator/documents")
     parser.add_argument("--ebox-client-key", type=Path, help="certificate or public key of the OAuth client")
     parser.add_argument("--ebox-client-id", default=DEMO_CLIENT_ID)
     parser.add_argument("--ebox-client-organisation", default=DEMO_ORGANISATION, metavar="NUMBER")

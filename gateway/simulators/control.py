@@ -49,6 +49,14 @@ def control_routes(front: Front, steps: Mapping[str, Step]) -> Iterable[web.Rout
             )
         )
 
+    async def read_document(request: web.Request) -> web.Response:
+        wanted = request.match_info["sha256"]
+        for kept in front.records.kept:
+            for document in kept.documents:
+                if document.sha256 == wanted and document.content is not None:
+                    return web.Response(body=document.content, content_type=document.media_type)
+        raise web.HTTPNotFound
+
     async def clear_records(_request: web.Request) -> web.Response:
         front.records.clear()
         return web.json_response({})
@@ -84,6 +92,7 @@ def control_routes(front: Front, steps: Mapping[str, Step]) -> Iterable[web.Rout
 
     return [
         web.get(f"{CONTROL_PREFIX}/records", _forgiving(read_records)),
+        web.get(f"{CONTROL_PREFIX}/documents/{{sha256}}", read_document),
         web.delete(f"{CONTROL_PREFIX}/records", clear_records),
         web.get(f"{CONTROL_PREFIX}/wait", _forgiving(wait)),
         web.get(f"{CONTROL_PREFIX}/faults", list_faults),

@@ -388,8 +388,9 @@ class Ledger(Protocol):
 
     async def begin_attempt(self, claim: Claim, *, now: datetime, deadline_at: datetime, reconcile_at: datetime) -> int:
         """
-        Write down that a provider is about to be called: status dispatching, a numbered attempt, and the time from
-        which anybody who finds it still dispatching must reconcile it. Return the attempt's number.
+        Write down that a provider is about to be called: status dispatching, the message in delivery, a numbered
+        attempt, and the time from which anybody who finds it still dispatching must reconcile it. Return the attempt's
+        number.
 
         Raises:
             LeaseLost: somebody else holds it.

@@ -1,4 +1,4 @@
-"""A small house with real stores, letters that get into doubt by themselves, and a server on a real Unix socket."""
+"""A small office with real stores, letters that get into doubt by themselves, and a server on a real Unix socket."""
 
 import json
 import secrets
@@ -34,7 +34,7 @@ from gateway.domain.message import Channel, Lane, PostalAddress, PrintOptions, R
 from gateway.domain.routing import Route
 from gateway.domain.schedule import PollRules, RetryRules
 from gateway.domain.staff import Person, Role, SecurityMatrix, Staff
-from gateway.domain.status import DeliveryStatus, MessageStatus, Reason
+from gateway.domain.status import DeliveryStatus, MessageStatus
 from gateway.errors import DeliveryError, OutcomeUnknown, Unreachable
 from gateway.records import personal
 from gateway.records.logs import LogBook
@@ -110,7 +110,7 @@ def fresh_id() -> UUID:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class Office:
     clock: Clock
     ledger: SqliteLedger
     ledger_file: Path
@@ -172,11 +172,11 @@ class House:
 _PROVIDER_OF = {Channel.EBOX_CITIZEN: "bosa", Channel.EBOX_ENTERPRISE: "bosa", Channel.PRINT: "house-a"}
 
 
-async def _new_message(house: House, route: Route, deliver_before: datetime | None) -> NewMessage:
-    now = house.clock()
+async def _new_message(office: Office, route: Route, deliver_before: datetime | None) -> NewMessage:
+    now = office.clock()
     message_id, document_id = MessageId(fresh_id()), DocumentId(fresh_id())
-    meta = await house.vault.new_dek(sender_uuid(SENDER), "meta")
-    dek = await house.vault.new_dek(sender_uuid(SENDER), "document")
+    meta = await office.vault.new_dek(sender_uuid(SENDER), "meta")
+    dek = await office.vault.new_dek(sender_uuid(SENDER), "document")
     recipient = Recipient(
         ssin=Ssin("90610100155"),
         address=PostalAddress(
@@ -254,7 +254,7 @@ async def _new_message(house: House, route: Route, deliver_before: datetime | No
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
     clock = Clock()
     ledger_file = tmp_path / "state" / "ledger.db"
     ledger = await SqliteLedger.open(ledger_file, clock=clock)
@@ -279,7 +279,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         ids=lambda: DeliveryId(fresh_id()),
         draw=lambda: 0.5,
     )
-    yield House(
+    yield Office(
         clock=clock,
         ledger=ledger,
         ledger_file=ledger_file,
@@ -319,7 +319,7 @@ def make_person() -> MakePerson:
 class Admin:
     """The interface as somebody with the user id `uid` meets it; `staff` and `ledger` may be exchanged while it runs."""
 
-    house: House
+    office: Office
     path: Path
     matrix: SecurityMatrix
     metrics: Metrics = field(default_factory=Metrics)
@@ -329,7 +329,7 @@ class Admin:
     session: aiohttp.ClientSession | None = None
 
     def deps(self, ledger: Ledger | None = None) -> AdminDeps:
-        deliver_deps = self.house.deps
+        deliver_deps = self.office.deps
         if ledger is not None:
             deliver_deps = replace(
                 deliver_deps, ledger=ledger, logbook=replace(deliver_deps.logbook, ledger=ledger)
@@ -376,14 +376,20 @@ def matrix() -> SecurityMatrix:
 
 
 @pytest.fixture
-async def admin(house: House, socket_path: Path, matrix: SecurityMatrix) -> AsyncIterator[Admin]:
-    found = Admin(house=house, path=socket_path, matrix=matrix)
+async def admin(office: Office, socket_path: Path, matrix: SecurityMatrix) -> AsyncIterator[Admin]:
+    found = Admin(office=office, path=socket_path, matrix=matrix)
     async with (
         serve_admin(socket_path, found.deps(), found.metrics, uid_of=lambda _transport: found.uid),
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(socket_path))) as session,
     ):
         found.session = session
         yield found
+
+
+@pytest.fixture
+def new_admin(office: Office, socket_path: Path, matrix: SecurityMatrix) -> Callable[[], Admin]:
+    """Make an interface that the test itself serves."""
+    return lambda: Admin(office=office, path=socket_path, matrix=matrix)
 
 
 @pytest.fixture
@@ -398,8 +404,3 @@ def no_personal_data() -> Callable[[object], None]:
 @pytest.fixture
 def published() -> Handover:
     return Handover(status=DeliveryStatus.DELIVERED, provider_reference="registry-1")
-
-
-@pytest.fixture
-def never_opened() -> Handover:
-    return Handover(status=DeliveryStatus.DELIVERED, provider_reference="registry-1", reason=Reason.NO_DIGITAL_USER)

@@ -17,14 +17,14 @@ EBOX, PRINT = Channel.EBOX_CITIZEN, Channel.PRINT
 FALLBACK = frozenset({"refused"})
 
 
-async def waiting_for_a_person(house: Any, *channels: Channel, **route: Any) -> DeliveryRecord:
+async def waiting_for_a_person(office: Any, *channels: Channel, **route: Any) -> DeliveryRecord:
     """A delivery that surely never left, because its provider could not be reached for longer than we try."""
-    house.providers["bosa"].send_answer = house.providers["house-a"].send_answer = Unreachable("test")
-    message = await house.post(*channels, **route)
-    await house.work()
-    house.clock.advance(timedelta(hours=49))
-    await house.work()
-    found: DeliveryRecord = (await house.message(message.message_id)).deliveries[0]
+    office.providers["bosa"].send_answer = office.providers["house-a"].send_answer = Unreachable("test")
+    message = await office.post(*channels, **route)
+    await office.work()
+    office.clock.advance(timedelta(hours=49))
+    await office.work()
+    found: DeliveryRecord = (await office.message(message.message_id)).deliveries[0]
     assert (found.status, found.next_action) == (DeliveryStatus.WAITING, NextAction.DECIDE)
     return found
 
@@ -32,49 +32,49 @@ async def waiting_for_a_person(house: Any, *channels: Channel, **route: Any) -> 
 # ── accepted ──
 
 
-async def test_an_ebox_message_decided_accepted_is_delivered(house: Any, admin: Any) -> None:
-    doubt = await house.in_doubt(EBOX)
+async def test_an_ebox_message_decided_accepted_is_delivered(office: Any, admin: Any) -> None:
+    doubt = await office.in_doubt(EBOX)
     status, body = await admin.decide(doubt, "accepted")
-    message = await house.message(doubt.message_id)
+    message = await office.message(doubt.message_id)
     delivery = message.deliveries[0]
     assert (status, body["after"]["status"], body["after"]["messageStatus"]) == (200, "delivered", "delivered")
     assert (message.status, delivery.status) == (MessageStatus.DELIVERED, DeliveryStatus.DELIVERED)
     assert delivery.next_action is NextAction.NONE
-    assert delivery.handed_over_at == house.clock.now
+    assert delivery.handed_over_at == office.clock.now
     assert message.copy_state is CopyState.AWAITING_ERASURE
-    assert await house.ledger.to_decide() == []
+    assert await office.ledger.to_decide() == []
 
 
 async def test_an_ebox_message_decided_accepted_is_watched_where_paper_follows_when_it_stays_unread(
-    house: Any, admin: Any
+    office: Any, admin: Any
 ) -> None:
-    doubt = await house.in_doubt(EBOX, PRINT, unread_after=timedelta(days=15))
+    doubt = await office.in_doubt(EBOX, PRINT, unread_after=timedelta(days=15))
     status, _ = await admin.decide(doubt, "accepted", providerReference="registry-9")
-    message = await house.message(doubt.message_id)
+    message = await office.message(doubt.message_id)
     assert status == 200
     assert message.deliveries[0].next_action is NextAction.POLL
     assert message.deliveries[0].provider_reference == "registry-9"
     assert message.copy_state is CopyState.IN_DELIVERY
 
 
-async def test_a_print_job_decided_accepted_is_asked_about_until_it_is_posted(house: Any, admin: Any) -> None:
-    doubt = await house.in_doubt(PRINT)
+async def test_a_print_job_decided_accepted_is_asked_about_until_it_is_posted(office: Any, admin: Any) -> None:
+    doubt = await office.in_doubt(PRINT)
     await admin.decide(doubt, "accepted")
-    accepted = await house.message(doubt.message_id)
+    accepted = await office.message(doubt.message_id)
     assert (accepted.status, accepted.deliveries[0].status) == (MessageStatus.IN_DELIVERY, DeliveryStatus.ACCEPTED)
     assert accepted.deliveries[0].next_action is NextAction.POLL
-    house.providers["house-a"].status_answer = Handover(status=DeliveryStatus.DISPATCHED)
-    house.clock.advance(timedelta(hours=1))
-    await house.work()
-    posted = await house.message(doubt.message_id)
+    office.providers["house-a"].status_answer = Handover(status=DeliveryStatus.DISPATCHED)
+    office.clock.advance(timedelta(hours=1))
+    await office.work()
+    posted = await office.message(doubt.message_id)
     assert (posted.status, posted.deliveries[0].status) == (MessageStatus.DELIVERED, DeliveryStatus.DISPATCHED)
-    assert house.providers["house-a"].sent == [doubt.delivery_id]
+    assert office.providers["house-a"].sent == [doubt.delivery_id]
 
 
-async def test_what_is_decided_accepted_is_in_the_privacy_log_as_disclosed(house: Any, admin: Any) -> None:
-    doubt = await house.in_doubt(EBOX)
+async def test_what_is_decided_accepted_is_in_the_privacy_log_as_disclosed(office: Any, admin: Any) -> None:
+    doubt = await office.in_doubt(EBOX)
     await admin.decide(doubt, "accepted")
-    last = house.log("privacy")[-1]
+    last = office.log("privacy")[-1]
     assert (last["ev"], last["res"]) == ("disclosed-to-provider", "decided-accepted")
 
 
@@ -82,43 +82,43 @@ async def test_what_is_decided_accepted_is_in_the_privacy_log_as_disclosed(house
 
 
 async def test_what_is_decided_not_accepted_is_sent_again_at_once_under_the_same_id(
-    house: Any, admin: Any, published: Handover
+    office: Any, admin: Any, published: Handover
 ) -> None:
-    doubt = await house.in_doubt(EBOX)
+    doubt = await office.in_doubt(EBOX)
     status, body = await admin.decide(doubt, "not-accepted")
     assert (status, body["after"]["status"], body["after"]["nextAction"]) == (200, "waiting", "send")
-    assert (await house.message(doubt.message_id)).status is MessageStatus.IN_DELIVERY
-    house.providers["bosa"].send_answer = published
-    assert await house.work() == [doubt.delivery_id]
-    message = await house.message(doubt.message_id)
+    assert (await office.message(doubt.message_id)).status is MessageStatus.IN_DELIVERY
+    office.providers["bosa"].send_answer = published
+    assert await office.work() == [doubt.delivery_id]
+    message = await office.message(doubt.message_id)
     assert message.status is MessageStatus.DELIVERED
-    assert house.providers["bosa"].sent == [doubt.delivery_id, doubt.delivery_id]
+    assert office.providers["bosa"].sent == [doubt.delivery_id, doubt.delivery_id]
     assert (len(message.deliveries), message.deliveries[0].attempts) == (1, 2)
 
 
-async def test_what_is_decided_not_accepted_too_late_for_its_sender_expires(house: Any, admin: Any) -> None:
-    doubt = await house.in_doubt(EBOX, deliver_before=house.clock.now + timedelta(hours=1))
-    house.clock.advance(timedelta(hours=2))
+async def test_what_is_decided_not_accepted_too_late_for_its_sender_expires(office: Any, admin: Any) -> None:
+    doubt = await office.in_doubt(EBOX, deliver_before=office.clock.now + timedelta(hours=1))
+    office.clock.advance(timedelta(hours=2))
     await admin.decide(doubt, "not-accepted")
-    await house.work()
-    assert (await house.message(doubt.message_id)).status is MessageStatus.EXPIRED
-    assert house.providers["bosa"].sent == [doubt.delivery_id]
+    await office.work()
+    assert (await office.message(doubt.message_id)).status is MessageStatus.EXPIRED
+    assert office.providers["bosa"].sent == [doubt.delivery_id]
 
 
 # ── give up ──
 
 
-async def test_giving_up_hands_over_to_the_next_channel_where_refusal_is_a_fallback(house: Any, admin: Any) -> None:
-    doubt = await house.in_doubt(EBOX, PRINT, fallback=FALLBACK)
+async def test_giving_up_hands_over_to_the_next_channel_where_refusal_is_a_fallback(office: Any, admin: Any) -> None:
+    doubt = await office.in_doubt(EBOX, PRINT, fallback=FALLBACK)
     status, body = await admin.decide(doubt, "give-up")
-    message = await house.message(doubt.message_id)
+    message = await office.message(doubt.message_id)
     given_up, following = message.deliveries
     assert (status, body["nextChannel"]) == (200, "print")
     assert (given_up.status, given_up.reason) == (DeliveryStatus.FAILED, Reason.GIVEN_UP)
     assert given_up.next_action is NextAction.NONE
     assert (following.channel, following.number, following.status) == (PRINT, 2, DeliveryStatus.WAITING)
     assert message.status is MessageStatus.IN_DELIVERY
-    assert await house.work() == [following.delivery_id]
+    assert await office.work() == [following.delivery_id]
 
 
 @pytest.mark.parametrize(
@@ -126,58 +126,58 @@ async def test_giving_up_hands_over_to_the_next_channel_where_refusal_is_a_fallb
     [((EBOX,), FALLBACK), ((EBOX, PRINT), frozenset[str]()), ((EBOX, PRINT), frozenset({"no-box"})), ((PRINT,), FALLBACK)],
 )
 async def test_giving_up_without_a_fallback_rule_makes_the_message_undeliverable(
-    house: Any, admin: Any, channels: tuple[Channel, ...], fallback: frozenset[str]
+    office: Any, admin: Any, channels: tuple[Channel, ...], fallback: frozenset[str]
 ) -> None:
-    doubt = await house.in_doubt(*channels, fallback=fallback)
+    doubt = await office.in_doubt(*channels, fallback=fallback)
     status, body = await admin.decide(doubt, "give-up")
-    message = await house.message(doubt.message_id)
+    message = await office.message(doubt.message_id)
     assert (status, body["nextChannel"], message.status) == (200, None, MessageStatus.UNDELIVERABLE)
     assert [(each.status, each.reason) for each in message.deliveries] == [(DeliveryStatus.FAILED, "given-up")]
     assert message.copy_state is CopyState.AWAITING_ERASURE
-    assert message.copy_until == house.clock.now + timedelta(days=30)
+    assert message.copy_until == office.clock.now + timedelta(days=30)
 
 
 async def test_giving_up_paper_that_followed_an_unread_ebox_message_leaves_the_message_delivered(
-    house: Any, admin: Any, published: Handover
+    office: Any, admin: Any, published: Handover
 ) -> None:
-    house.providers["bosa"].send_answer = published
-    house.providers["bosa"].status_answer = replace(published, read=False)
-    message = await house.post(EBOX, PRINT, unread_after=timedelta(days=15))
-    await house.work()
-    house.clock.advance(timedelta(days=15))
-    await house.work()  # still unread: paper follows
-    await house.work()  # and gets into doubt
-    doubt = (await house.message(message.message_id)).deliveries[1]
-    assert doubt.status is DeliveryStatus.IN_DOUBT
+    first = await office.in_doubt(EBOX, PRINT, unread_after=timedelta(days=15))
+    await admin.decide(first, "accepted")
+    office.providers["bosa"].status_answer = replace(published, read=False)
+    office.clock.advance(timedelta(days=15))
+    await office.work()  # still unread: paper follows
+    await office.work()  # and gets into doubt
+    message = await office.message(first.message_id)
+    doubt = message.deliveries[1]
+    assert (doubt.channel, doubt.status) == (PRINT, DeliveryStatus.IN_DOUBT)
     status, _ = await admin.decide(doubt, "give-up")
     assert status == 200
-    assert (await house.message(message.message_id)).status is MessageStatus.DELIVERED
+    assert (await office.message(message.message_id)).status is MessageStatus.DELIVERED
 
 
 # ── a delivery that surely never left ──
 
 
-async def test_nobody_can_say_that_a_delivery_arrived_that_never_left(house: Any, admin: Any) -> None:
-    waiting = await waiting_for_a_person(house, EBOX)
+async def test_nobody_can_say_that_a_delivery_arrived_that_never_left(office: Any, admin: Any) -> None:
+    waiting = await waiting_for_a_person(office, EBOX)
     status, problem = await admin.decide(waiting, "accepted")
     assert (status, problem["type"]) == (409, "urn:document-gateway:problem:not-possible")
     assert "not-accepted, give-up" in problem["detail"]
-    assert [each.delivery_id for each in await house.ledger.to_decide()] == [waiting.delivery_id]
+    assert [each.delivery_id for each in await office.ledger.to_decide()] == [waiting.delivery_id]
 
 
-async def test_a_delivery_that_never_left_can_be_sent_again(house: Any, admin: Any, published: Handover) -> None:
-    waiting = await waiting_for_a_person(house, EBOX)
+async def test_a_delivery_that_never_left_can_be_sent_again(office: Any, admin: Any, published: Handover) -> None:
+    waiting = await waiting_for_a_person(office, EBOX)
     status, _ = await admin.decide(waiting, "not-accepted")
-    traffic = house.log("traffic")[-1]
-    house.providers["bosa"].send_answer = published
-    assert (status, await house.work()) == (200, [waiting.delivery_id])
-    assert (await house.message(waiting.message_id)).status is MessageStatus.DELIVERED
+    traffic = office.log("traffic")[-1]
+    office.providers["bosa"].send_answer = published
+    assert (status, await office.work()) == (200, [waiting.delivery_id])
+    assert (await office.message(waiting.message_id)).status is MessageStatus.DELIVERED
     assert (traffic["ev"], traffic["res"]) == ("waiting", "decided-not-accepted")
     assert traffic["what"]["messageStatus"] == "in-delivery"
 
 
-async def test_a_delivery_that_never_left_can_be_given_up(house: Any, admin: Any) -> None:
-    waiting = await waiting_for_a_person(house, EBOX, PRINT, fallback=FALLBACK)
+async def test_a_delivery_that_never_left_can_be_given_up(office: Any, admin: Any) -> None:
+    waiting = await waiting_for_a_person(office, EBOX, PRINT, fallback=FALLBACK)
     status, body = await admin.decide(waiting, "give-up")
     assert (status, body["after"]["status"], body["nextChannel"]) == (200, "failed", "print")
 
@@ -185,7 +185,7 @@ async def test_a_delivery_that_never_left_can_be_given_up(house: Any, admin: Any
 @pytest.mark.parametrize("channel", list(Channel))
 @pytest.mark.parametrize("status", list(DeliveryStatus))
 async def test_only_what_the_table_of_moves_allows_can_be_decided(
-    house: Any, status: DeliveryStatus, channel: Channel
+    office: Any, status: DeliveryStatus, channel: Channel
 ) -> None:
     arrived = DeliveryStatus.ACCEPTED if channel is PRINT else DeliveryStatus.DELIVERED
     becomes = {
@@ -193,7 +193,7 @@ async def test_only_what_the_table_of_moves_allows_can_be_decided(
         Decision.NOT_ACCEPTED: DeliveryStatus.WAITING,
         Decision.GIVE_UP: DeliveryStatus.FAILED,
     }
-    doubt = replace(await house.in_doubt(EBOX), status=status, channel=channel)
+    doubt = replace(await office.in_doubt(EBOX), status=status, channel=channel)
     allowed = {decision for decision, after in becomes.items() if after in {status, *DELIVERY_MOVES[status]}}
     assert set(possible_decisions(doubt)) == allowed
     for action in set(NextAction) - {NextAction.DECIDE}:
@@ -204,46 +204,46 @@ async def test_only_what_the_table_of_moves_allows_can_be_decided(
 
 
 @pytest.mark.parametrize("first", list(Decision))
-async def test_a_delivery_is_decided_about_once(house: Any, admin: Any, first: Decision) -> None:
-    doubt = await house.in_doubt(EBOX, PRINT, fallback=FALLBACK)
+async def test_a_delivery_is_decided_about_once(office: Any, admin: Any, first: Decision) -> None:
+    doubt = await office.in_doubt(EBOX, PRINT, fallback=FALLBACK)
     assert (await admin.decide(doubt, first))[0] == 200
-    decided = await house.message(doubt.message_id)
+    decided = await office.message(doubt.message_id)
     for again in Decision:
         status, problem = await admin.decide(doubt, again)
         assert (status, problem["type"]) == (409, "urn:document-gateway:problem:not-waiting")
-    assert await house.message(doubt.message_id) == decided
-    refused = house.log("admin")[-1]
+    assert await office.message(doubt.message_id) == decided
+    refused = office.log("admin")[-1]
     assert (refused["res"], refused["what"]["delivery"]) == ("not-waiting", str(doubt.delivery_id))
     assert refused["what"]["reason"] == "asked the provider by telephone"
     assert len(admin.decided) == 1
 
 
-async def test_of_two_who_decide_at_the_same_moment_one_is_refused(house: Any, admin: Any) -> None:
-    doubt = await house.in_doubt(EBOX)
+async def test_of_two_who_decide_at_the_same_moment_one_is_refused(office: Any, admin: Any) -> None:
+    doubt = await office.in_doubt(EBOX)
     answers = await asyncio.gather(admin.decide(doubt, "accepted"), admin.decide(doubt, "not-accepted"))
     assert sorted(status for status, _ in answers) == [200, 409]
-    assert [entry["res"] for entry in house.log("admin")].count("decided") == 1
+    assert [entry["res"] for entry in office.log("admin")].count("decided") == 1
 
 
-async def test_a_delivery_that_nobody_knows_cannot_be_decided_about(house: Any, admin: Any) -> None:
-    message = await house.post(EBOX)
+async def test_a_delivery_that_nobody_knows_cannot_be_decided_about(office: Any, admin: Any) -> None:
+    message = await office.post(EBOX)
     status, problem = await admin.decide(message.deliveries[0], "accepted")
     assert (status, problem["type"]) == (409, "urn:document-gateway:problem:not-waiting")
 
 
 @pytest.mark.parametrize("decision", list(Decision))
 async def test_a_dry_run_tells_what_would_happen_and_changes_nothing(
-    house: Any, admin: Any, decision: Decision
+    office: Any, admin: Any, decision: Decision
 ) -> None:
-    doubt = await house.in_doubt(EBOX, PRINT, fallback=FALLBACK)
-    before = await house.message(doubt.message_id)
-    traffic = house.log("traffic")
+    doubt = await office.in_doubt(EBOX, PRINT, fallback=FALLBACK)
+    before = await office.message(doubt.message_id)
+    traffic = office.log("traffic")
     status, told = await admin.decide(doubt, decision, dryRun=True)
     assert (status, told["dryRun"]) == (200, True)
-    assert await house.message(doubt.message_id) == before
-    assert house.log("traffic") == traffic
+    assert await office.message(doubt.message_id) == before
+    assert office.log("traffic") == traffic
     assert admin.decided == []
-    assert house.log("admin")[-1]["res"] == "dry-run"
+    assert office.log("admin")[-1]["res"] == "dry-run"
     _, done = await admin.decide(doubt, decision)
     assert done == told | {"dryRun": False}
 
@@ -251,10 +251,10 @@ async def test_a_dry_run_tells_what_would_happen_and_changes_nothing(
 # ── the logs ──
 
 
-async def test_the_admin_log_tells_who_decided_what_in_which_role_and_why(house: Any, admin: Any) -> None:
-    doubt = await house.in_doubt(EBOX, PRINT, fallback=FALLBACK)
+async def test_the_admin_log_tells_who_decided_what_in_which_role_and_why(office: Any, admin: Any) -> None:
+    doubt = await office.in_doubt(EBOX, PRINT, fallback=FALLBACK)
     await admin.decide(doubt, "give-up")
-    entry = house.log("admin")[-1]
+    entry = office.log("admin")[-1]
     assert (entry["ev"], entry["res"]) == ("ops-decide", "decided")
     assert entry["who"] == {"person": "An Operator", "uid": "1001", "role": "operator"}
     assert entry["what"] == {
@@ -272,18 +272,18 @@ async def test_the_admin_log_tells_who_decided_what_in_which_role_and_why(house:
     }
 
 
-async def test_the_sender_sees_a_decision_in_the_timeline_and_nothing_of_the_person(house: Any, admin: Any) -> None:
-    doubt = await house.in_doubt(EBOX)
+async def test_the_sender_sees_a_decision_in_the_timeline_and_nothing_of_the_person(office: Any, admin: Any) -> None:
+    doubt = await office.in_doubt(EBOX)
     await admin.decide(doubt, "accepted")
-    last = (await house.ledger.timeline(doubt.message_id))[-1]
+    last = (await office.ledger.timeline(doubt.message_id))[-1]
     assert last.event == "delivered"
     assert b"decided-accepted" in last.entry
     assert b"Operator" not in last.entry
     assert b"telephone" not in last.entry
 
 
-async def test_the_decided_is_told_after_its_commit(house: Any, admin: Any) -> None:
-    doubt = await house.in_doubt(EBOX)
+async def test_the_decided_is_told_after_its_commit(office: Any, admin: Any) -> None:
+    doubt = await office.in_doubt(EBOX)
     await admin.decide(doubt, "accepted")
     assert [(each.message_id, each.after.status) for each in admin.decided] == [(doubt.message_id, "delivered")]
 
@@ -314,12 +314,12 @@ async def test_the_decided_is_told_after_its_commit(house: Any, admin: Any) -> N
     ],
 )
 async def test_a_wrong_order_names_the_wrong_member_and_decides_nothing(
-    house: Any, admin: Any, change: dict[str, Any], pointer: str
+    office: Any, admin: Any, change: dict[str, Any], pointer: str
 ) -> None:
-    doubt = await house.in_doubt(EBOX)
+    doubt = await office.in_doubt(EBOX)
     status, problem = await admin.decide(doubt, "accepted", **change)
     assert (status, [error["pointer"] for error in problem["errors"]]) == (400, [pointer])
-    assert await house.ledger.to_decide() == [doubt]
+    assert await office.ledger.to_decide() == [doubt]
 
 
 async def test_every_missing_member_is_named_at_once(admin: Any) -> None:
@@ -329,7 +329,7 @@ async def test_every_missing_member_is_named_at_once(admin: Any) -> None:
     assert {error["detail"] for error in problem["errors"]} == {"is missing"}
 
 
-async def test_reasons_of_three_and_of_five_hundred_characters_are_taken(house: Any, admin: Any) -> None:
-    doubt = await house.in_doubt(EBOX)
+async def test_reasons_of_three_and_of_five_hundred_characters_are_taken(office: Any, admin: Any) -> None:
+    doubt = await office.in_doubt(EBOX)
     assert (await admin.decide(doubt, "accepted", reason="yes", dryRun=True))[0] == 200
     assert (await admin.decide(doubt, "accepted", reason="y" * 500))[0] == 200

@@ -43,6 +43,10 @@ UPDATE delivery SET
 WHERE delivery_id = :delivery_id
 RETURNING attempts
 """
+# The revision stays: the settlement of this very attempt names the one that was read before it.
+_UNDER_WAY: Final = """
+UPDATE message SET status = 'in-delivery' WHERE message_id = ? AND status IN ('accepted', 'scheduled')
+"""
 _ATTEMPT: Final = """
 INSERT INTO attempt (delivery_id, number, action, worker, started_at, deadline_at) VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -100,6 +104,7 @@ def begin_attempt(
             "delivery_id": delivery_id,
         },
     ).get
+    connection.execute(_UNDER_WAY, (claim.delivery.message_id.bytes,))
     connection.execute(_ATTEMPT, (delivery_id, number, action, claim.worker, to_ms(now), to_ms(deadline_at)))
     return int(number)
 

@@ -15,6 +15,8 @@ from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from cryptography import x509
+
 from gateway.arrivals import Arrivals
 from gateway.crypto.identity import Identities, Peer
 from gateway.crypto.manifest import MESSAGE_ROOT, content_sha256, read_message
@@ -64,10 +66,15 @@ class RawPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawMessage:
-    """The octets of the signed part, and the document parts behind it, each to be read before the next."""
+    """
+    The octets of the signed part, and the document parts behind it, each to be read before the next.
+
+    `idempotency_key` is the header of that name, if it was sent.
+    """
 
     manifest: bytes
     parts: AsyncIterator[RawPart]
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +115,14 @@ class Accepted:
 
     record: MessageRecord
     repeated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Verified:
+    """What a valid signature covers: whose it is, and the message, or why it is none."""
+
+    sender: EnterpriseNumber
+    content: Message | Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +168,10 @@ async def accept(raw: RawMessage, peer: Peer, deps: AcceptDeps) -> Accepted:
         Refusal: it is answered with a problem; nothing of it is kept but a log entry.
         StoreUnavailable: it may be sent again.
     """
-    signed = await authenticate(raw.manifest, peer, deps)
+    verified = await verify(raw.manifest, peer, deps)
     try:
+        signed = await authenticate(verified, raw.manifest, peer, deps)
+        _require_same_key(raw.idempotency_key, signed)
         known = await _known(signed, deps)
         if known is not None:
             return await _answer_again(signed, known, deps)
@@ -163,31 +180,63 @@ async def accept(raw: RawMessage, peer: Peer, deps: AcceptDeps) -> Accepted:
             spooled = await spool(order, raw.parts, deps)
             return await record(spooled, deps)
     except Refusal as refusal:
-        await _log_refusal(signed, refusal, deps)
+        await _log_refusal(verified, peer, refusal, deps)
         raise
 
 
 # ── Authenticate ──
 
 
-async def authenticate(part: bytes, peer: Peer, deps: AcceptDeps) -> SignedMessage:
+async def verify(part: bytes, peer: Peer, deps: AcceptDeps) -> Verified:
     """
-    Verify the signed part and its sender; from here on only what was signed is looked at.
+    Verify the signed part; from here on only what was signed is looked at.
 
     Raises:
-        Refusal: malformed-message, invalid-message, signature-invalid, signer-mismatch, wrong-gateway,
-            sender-unknown, sender-suspended, profile-not-authorised.
+        Refusal: malformed-message, invalid-message (the schema), signature-invalid, signer-mismatch,
+            certificate-revoked; nobody is known to have said anything.
     """
-    now = deps.clock()
-    registration = deps.registration()
-    message = await asyncio.to_thread(_verified_message, part, peer, deps, now)
+    return await asyncio.to_thread(_verified, part, peer, deps, deps.clock())
+
+
+def _verified(part: bytes, peer: Peer, deps: AcceptDeps, now: datetime) -> Verified:
+    claims: list[EnterpriseNumber] = []
+
+    def check_signer(claimed: EnterpriseNumber, certificate: x509.Certificate) -> None:
+        deps.identities.check_signer(claimed, certificate, party=peer.party, now=now)
+        claims.append(claimed)
+
+    signed = verify_enveloped(part, schema=_SCHEMA, root_name=MESSAGE_ROOT, signer=check_signer)
+    content: Message | Refusal
+    try:
+        content = read_message(signed.root, allow_test_ssin=deps.settings.allow_test_ssin)
+    except Refusal as refusal:
+        content = refusal
+    return Verified(sender=claims[0], content=content)
+
+
+async def authenticate(verified: Verified, part: bytes, peer: Peer, deps: AcceptDeps) -> SignedMessage:
+    """
+    Hold a verified message, the octets `part`, to be for this gateway, from a party that may speak for its sender.
+
+    Raises:
+        Refusal: invalid-message, wrong-gateway, sender-unknown, sender-suspended, profile-not-authorised.
+    """
+    message = verified.content
+    if isinstance(message, Refusal):
+        raise message
     if message.gateway != deps.settings.gateway_name:
         raise Refusal(
             Kind.WRONG_GATEWAY,
             f"this message is for another gateway; here Gateway is {deps.settings.gateway_name}",
         )
+    registration = deps.registration()
     sender = registration.senders[message.sender]
     profile_id = _profile_id(message, peer, sender)
+    if profile_id is None:
+        raise Refusal(
+            Kind.PROFILE_NOT_AUTHORISED,
+            "this certificate has more than one profile; name one in Sender/Profile",
+        )
     facts = Facts(
         party=peer.party,
         certificate_profiles=peer.profiles,
@@ -212,28 +261,17 @@ async def authenticate(part: bytes, peer: Peer, deps: AcceptDeps) -> SignedMessa
     )
 
 
-def _verified_message(part: bytes, peer: Peer, deps: AcceptDeps, now: datetime) -> Message:
-    signed = verify_enveloped(
-        part,
-        schema=_SCHEMA,
-        root_name=MESSAGE_ROOT,
-        signer=lambda claimed, certificate: deps.identities.check_signer(
-            claimed, certificate, party=peer.party, now=now
-        ),
-    )
-    return read_message(signed.root, allow_test_ssin=deps.settings.allow_test_ssin)
-
-
-def _profile_id(message: Message, peer: Peer, sender: Sender) -> str:
+def _profile_id(message: Message, peer: Peer, sender: Sender) -> str | None:
+    """Return the signed profile, or the only one that the certificate may use."""
     if message.profile is not None:
         return message.profile
     usable = [profile for profile in sender.profiles if peer.profiles is None or profile in peer.profiles]
-    if len(usable) != 1:
-        raise Refusal(
-            Kind.PROFILE_NOT_AUTHORISED,
-            "this certificate has more than one profile; name one in Sender/Profile",
-        )
-    return usable[0]
+    return usable[0] if len(usable) == 1 else None
+
+
+def _require_same_key(key: str | None, signed: SignedMessage) -> None:
+    if key is not None and key.strip('"') != signed.message.reference:
+        raise Refusal(Kind.BAD_REQUEST, "Idempotency-Key, when sent, must equal the signed Reference")
 
 
 # ── The same message again ──
@@ -636,24 +674,29 @@ async def _acceptance_entries(
     return traffic, privacy
 
 
-async def _log_refusal(signed: SignedMessage, refusal: Refusal, deps: AcceptDeps) -> None:
+async def _log_refusal(verified: Verified, peer: Peer, refusal: Refusal, deps: AcceptDeps) -> None:
     if refusal.kind is Kind.STILL_RECEIVING:
         return  # its first copy is on its way and writes the record
-    who = {"party": signed.peer.party, "sender": signed.sender.enterprise_number, "profile": signed.profile.id}
-    subject = Subject(sender=signed.sender.enterprise_number, profile=signed.profile.id)
-    what: dict[str, str | int] = {"reference": signed.message.reference, "category": signed.message.category}
-    log_key = await deps.logbook.log_key(signed.sender.enterprise_number)
-    await deps.ledger.append(
-        [
-            deps.logbook.entry(Log.TRAFFIC, "refused", who=who, what=what, result=str(refusal.kind), subject=subject),
-            deps.logbook.entry(
-                Log.PRIVACY,
-                "message-refused",
-                who=who,
-                what=what,
-                result=str(refusal.kind),
-                subject=subject,
-                personal=await deps.logbook.about(signed.message.recipient, signed.message.purpose, log_key),
-            ),
-        ]
+    message = verified.content if isinstance(verified.content, Message) else None
+    sender = deps.registration().senders[verified.sender]
+    profile = _profile_id(message, peer, sender) if message is not None else None
+    who = {"party": peer.party, "sender": verified.sender} | ({"profile": profile} if profile is not None else {})
+    subject = Subject(sender=verified.sender, profile=profile)
+    what: dict[str, str | int] = {}
+    personal_values = None
+    if message is not None:
+        what = {"reference": message.reference, "category": message.category}
+        log_key = await deps.logbook.log_key(verified.sender)
+        personal_values = await deps.logbook.about(message.recipient, message.purpose, log_key)
+    result = str(refusal.kind)
+    traffic = deps.logbook.entry(Log.TRAFFIC, "refused", who=who, what=what, result=result, subject=subject)
+    privacy = deps.logbook.entry(
+        Log.PRIVACY,
+        "message-refused",
+        who=who,
+        what=what,
+        result=result,
+        subject=subject,
+        personal=personal_values,
     )
+    await deps.ledger.append([traffic, privacy])

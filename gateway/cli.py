@@ -15,10 +15,11 @@ from typing import Final
 
 import gateway.admin.commands as admin_commands
 import gateway.client.commands as client_commands
-from gateway.app import Part, load_client_cas, load_registration_of, running, utc_now
+from gateway.app import Part, running
 from gateway.config import Config, load
 from gateway.demo import story
 from gateway.errors import GatewayError
+from gateway.house import load_client_cas, load_registration_of, utc_now
 from gateway.preflight import preflight
 from gateway.telemetry import set_up_logging
 from gateway.toml_reader import ConfigInvalid, describe

@@ -145,9 +145,14 @@ class OutcomeUnknown(DeliveryError):
 
 @dataclass(eq=False)
 class ChannelBlocked(DeliveryError):
-    """The provider refuses us, not the letter (credentials, contract): stop the channel and raise an alarm."""
+    """
+    The provider refuses us, not the letter: raise an alarm.
+
+    `whole_channel`: for every sender (credentials, contract), so stop the channel; else only for this one (mandate).
+    """
 
     detail: str
+    whole_channel: bool = True
 
     def __str__(self) -> str:
         """Return what the provider refused."""

@@ -235,7 +235,7 @@ class EboxAdapter:
         if not isinstance(has_mandate, bool):
             raise Unreachable("mandate: the answer cannot be read")
         if not has_mandate:
-            raise ChannelBlocked("mandate: this sender has not mandated us")
+            raise ChannelBlocked("mandate: this sender has not mandated us", whole_channel=False)
         self._mandated_until[sender] = self._clock() + timedelta(seconds=self._settings.mandate_cache_s)
 
     async def _publish(self, parcel: Parcel, triple: tuple[str, str]) -> Answer:
@@ -281,7 +281,10 @@ class EboxAdapter:
         if wanted is not None and isinstance(environment, str) and environment.casefold() != wanted.casefold():
             return ChannelBlocked(f"answered {code} from an environment that is not {wanted}")
         if code == INVALID_SENDER:
-            return ChannelBlocked(f"answered {code}: sender, application and message type are not registered together")
+            return ChannelBlocked(
+                f"answered {code}: sender, application and message type are not registered together",
+                whole_channel=False,
+            )
         return Refused(Reason.REFUSED, code)
 
     def _headers(self, token: str, sender: EnterpriseNumber | None) -> dict[str, str]:

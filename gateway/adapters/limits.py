@@ -3,6 +3,7 @@ What stands between a worker and a provider: how many calls at once, how fast, a
 
 One dead or slow provider must never use up the workers that the others need. The circuit breaker counts calls that
 handed nothing over and calls that refused us; it does not count lost answers, which say little about the next call.
+Where the provider refuses a single sender, it is well: the other senders' letters must not wait for that one's papers.
 """
 
 import asyncio
@@ -272,8 +273,11 @@ class Destination:
         try:
             outcome = await call()
             result = Result.WELL
-        except (Unreachable, ChannelBlocked):
+        except Unreachable:
             result = Result.TROUBLE
+            raise
+        except ChannelBlocked as blocked:
+            result = Result.TROUBLE if blocked.whole_channel else Result.WELL
             raise
         except Refused:
             result = Result.WELL

@@ -91,21 +91,24 @@ async def _content(content: Path | bytes, entry: DocumentEntry, pointer: str) ->
         for start in range(0, len(content), CHUNK_BYTES):
             yield content[start : start + CHUNK_BYTES]
         return
-    left_bytes = entry.size_bytes
+    sent_bytes = 0
     try:
-        stream = await asyncio.to_thread(content.open, "rb")
-        try:
-            while chunk := await asyncio.to_thread(stream.read, CHUNK_BYTES):
-                left_bytes -= len(chunk)
-                if left_bytes < 0:
-                    break
-                yield chunk
-        finally:
-            stream.close()  # it was only read, so nothing is left to flush
+        while chunk := await asyncio.to_thread(_read_at, content, sent_bytes):
+            sent_bytes += len(chunk)
+            if sent_bytes > entry.size_bytes:
+                break
+            yield chunk
     except OSError as exc:
         raise _changed(pointer, f"can no longer be read: {exc.strerror or type(exc).__name__}") from exc
-    if left_bytes:
+    if sent_bytes != entry.size_bytes:
         raise _changed(pointer, "changed its size while it was being sent")
+
+
+def _read_at(file: Path, offset_bytes: int) -> bytes:
+    # Opened for each chunk: a request that is cancelled between two of them has no file to close.
+    with file.open("rb") as stream:
+        stream.seek(offset_bytes)
+        return stream.read(CHUNK_BYTES)
 
 
 def _changed(pointer: str, detail: str) -> LetterInvalid:

@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from io import BytesIO
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
-from lxml import html
 from pypdf import PdfReader
 
 from gateway.demo.environment import DemoFailed
@@ -37,18 +37,38 @@ async def fetch_first_document(session: aiohttp.ClientSession, portal: str, cove
     Raises:
         aiohttp.ClientResponseError, DemoFailed: the portal refused a step.
     """
-    page = await _submit(session, f"{portal}/", {"number": cover.number})
-    form: Any = html.document_fromstring(page).find(".//main//form")
-    page = await _submit(session, portal + form.action, dict(form.fields) | {"code": cover.code})
-    download: Any = html.document_fromstring(page).find(".//main//a[@id='download-1']")
-    if download is None:
+    asks_code = await _submit(session, portal, "/", {"number": cover.number})
+    letter = await _submit(session, portal, asks_code.action, asks_code.hidden | {"code": cover.code})
+    if letter.download is None:
         raise DemoFailed("the portal did not show the letter after its code")
-    async with session.get(portal + download.get("href")) as response:
+    async with session.get(portal + letter.download) as response:
         response.raise_for_status()
         return await response.read()
 
 
-async def _submit(session: aiohttp.ClientSession, url: str, fields: dict[str, str]) -> str:
-    async with session.post(url, data=fields, headers={"Origin": url.rsplit("/", 1)[0]}) as response:
+async def _submit(session: aiohttp.ClientSession, portal: str, path: str, fields: dict[str, str]) -> "_Page":
+    async with session.post(portal + path, data=fields, headers={"Origin": portal}) as response:
         response.raise_for_status()
-        return await response.text()
+        page = _Page()
+        page.feed(await response.text())
+        return page
+
+
+class _Page(HTMLParser):
+    """The last form of a page that has an address, its hidden fields, and the first download."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action = "/"
+        self.hidden: dict[str, str] = {}
+        self.download: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what matters of an element."""
+        found = {name: value or "" for name, value in attrs}
+        if tag == "form" and "action" in found:
+            self.action, self.hidden = found["action"], {}
+        elif tag == "input" and found.get("type") == "hidden":
+            self.hidden[found["name"]] = found["value"]
+        elif tag == "a" and found.get("id") == "download-1":
+            self.download = found["href"]

@@ -15,6 +15,7 @@ from gateway.domain.message import Channel
 from gateway.domain.status import MessageStatus
 from gateway.errors import FieldError, Kind, Refusal
 from gateway.intake import views
+from gateway.intake.body import PACE
 from gateway.intake.caller import Caller
 from gateway.records.logs import LogBook
 from gateway.stores.ledger import Ledger, MessageFilter
@@ -66,7 +67,7 @@ def prefers_xml(accept_header: str) -> bool:
                 except ValueError:
                     quality = 0.0
         best[media_type.lower()] = quality
-    return best.get(XML, 0.0) > best.get("application/json", best.get("application/*", 0.0))
+    return best.get(XML, 0.0) > best.get("application/json", best.get("application/*", best.get("*/*", 0.0)))
 
 
 async def message(request: web.Request, caller: Caller, deps: IntakeDeps) -> web.Response:
@@ -159,18 +160,19 @@ def _page_size(text: str) -> int:
 
 async def read_json(request: web.Request) -> Any:
     """
-    Return the JSON body of a request; duplicate keys, NaN and deep nesting are refused.
+    Return the JSON body of a request that carries its `PACE`; duplicate keys, NaN and deep nesting are refused.
 
     Raises:
-        Refusal: unsupported-media-type, message-too-large, bad-request.
+        Refusal: unsupported-media-type, message-too-large, request-timeout, bad-request.
     """
     if request.content_type != "application/json":
         raise Refusal(Kind.UNSUPPORTED_MEDIA_TYPE, "send application/json")
-    raw = await request.content.read(MAX_JSON_BYTES + 1)
-    while len(raw) <= MAX_JSON_BYTES and not request.content.at_eof():
-        raw += await request.content.read(MAX_JSON_BYTES + 1 - len(raw))
-    if len(raw) > MAX_JSON_BYTES:
-        raise Refusal(Kind.MESSAGE_TOO_LARGE, f"the body may have at most {MAX_JSON_BYTES} bytes")
+    raw, pace = bytearray(), request[PACE]
+    while chunk := await pace.read(request.content.readany()):
+        pace.count(len(chunk))
+        raw += chunk
+        if len(raw) > MAX_JSON_BYTES:
+            raise Refusal(Kind.MESSAGE_TOO_LARGE, f"the body may have at most {MAX_JSON_BYTES} bytes")
     try:
         body = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
         _require_shallow(body, MAX_JSON_DEPTH)

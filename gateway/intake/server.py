@@ -9,7 +9,7 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from gateway.crypto.tls import peer_certificate
 from gateway.domain.ids import InvalidIdentifier, parse_correlation_id
 from gateway.errors import GatewayError, Kind, Refusal
 from gateway.intake import handlers, views
-from gateway.intake.body import BodyLimits, read_message
+from gateway.intake.body import PACE, BodyLimits, Pace, read_message
 from gateway.intake.caller import ON_BEHALF_OF, Caller, identify
 from gateway.intake.handlers import IntakeDeps
 from gateway.intake.problems import as_refusal, render
@@ -126,6 +126,7 @@ class IntakeServer:
             case Authentication.CALLER, found if found is not None:
 
                 async def answer(request: web.Request) -> web.StreamResponse:
+                    request[PACE] = Pace(self._limits.body)
                     return await found(request, await self._caller(request), self._deps)
 
                 return answer
@@ -169,15 +170,15 @@ class IntakeServer:
     async def _submit(self, request: web.Request) -> web.StreamResponse:
         """`POST /api/v1/messages`: the first spine."""
         peer = self._peer(request)
-        raw = await read_message(request, self._limits.body)
+        key = _single(request, "Idempotency-Key")
+        raw = replace(await read_message(request, self._limits.body), idempotency_key=key)
         accepted = await accept(raw, peer, self._deps.accept)
-        record = accepted.record
-        view = views.whole(record, await self._deps.ledger.timeline(record.message_id))
-        _require_same_key(request, record.reference)
         if accepted.repeated:
             self._metrics.repeated.inc()
         else:
             self._deps.on_accepted(accepted)
+        record = accepted.record
+        view = views.whole(record, await self._deps.ledger.timeline(record.message_id))
         return handlers.render_accepted(accepted, request.headers.get(hdrs.ACCEPT, ""), self._deps.public_url, view)
 
     def _peer(self, request: web.Request) -> Peer:
@@ -291,12 +292,6 @@ def _require_hygiene(request: web.Request) -> None:
             raise Refusal(
                 Kind.BAD_REQUEST, "headers with _ in their name, Client-Cert and Client-Cert-Chain are refused"
             )
-
-
-def _require_same_key(request: web.Request, reference: str) -> None:
-    key = _single(request, "Idempotency-Key")
-    if key is not None and key.strip('"') != reference:
-        raise Refusal(Kind.BAD_REQUEST, "Idempotency-Key, when sent, must equal the signed Reference")
 
 
 def _add_allow(error: Exception, response: web.StreamResponse) -> None:

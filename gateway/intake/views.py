@@ -15,6 +15,7 @@ from gateway.stores.ledger import DeliveryRecord, MessageRecord, TimelineEntry
 
 _TIMELINE_FIELDS: Final = ("number", "channel", "status", "reason", "code", "barcode", "nextChannel", "messageStatus")
 _CURSOR_VERSION: Final = "1"
+_LONGEST: Final = 18  # digits of a position; what is longer fits no ledger
 
 
 def when(at: datetime | None) -> str | None:
@@ -104,7 +105,7 @@ def read_cursor(text: str) -> int:
     """
     try:
         version, _, position = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(":")
-        if version == _CURSOR_VERSION and position.isascii() and position.isdigit():
+        if version == _CURSOR_VERSION and position.isascii() and position.isdigit() and len(position) <= _LONGEST:
             return int(position)
     except (ValueError, binascii.Error):
         pass

@@ -35,8 +35,8 @@ class Choice:
         return WORDS[self.language]
 
     def for_letter(self, language: str) -> "Choice":
-        """Return the language in which a letter is shown: its own, unless the visitor chose another."""
-        return Choice(language, chosen=False) if not self.chosen and language in LANGUAGES else self
+        """Return the language in which a letter is shown, and the pages after it: its own, unless another was chosen."""
+        return Choice(language, chosen=True) if not self.chosen and language in LANGUAGES else self
 
 
 def choose(asked: str | None, accept_language: str) -> Choice:

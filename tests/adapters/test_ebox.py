@@ -305,9 +305,20 @@ async def test_a_sender_without_mandate_blocks_the_channel_before_publishing(ebo
     parcel = letters.to_citizen(sender=magic.ENTERPRISE_WITHOUT_MANDATE)
     found = await fails(ebox.adapter(), parcel)
     assert isinstance(found, ChannelBlocked)
+    assert not found.whole_channel
     assert ebox.calls("publish") == 0
     await fails(ebox.adapter(), parcel)
     assert ebox.calls("mandate") == 2
+
+
+@pytest.mark.parametrize(("fault", "whole_channel"), [("invalid-sender", False), ("forbidden", True)])
+async def test_what_the_registry_has_against_one_sender_does_not_block_the_others(
+    ebox: Any, letters: Any, fault: str, whole_channel: bool
+) -> None:
+    ebox.simulator.faults.order("publish", fault)
+    found = await fails(ebox.adapter(), letters.to_citizen())
+    assert isinstance(found, ChannelBlocked)
+    assert found.whole_channel is whole_channel
 
 
 async def test_a_mandate_is_remembered_for_minutes(ebox: Any, letters: Any) -> None:

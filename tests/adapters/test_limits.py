@@ -247,6 +247,7 @@ async def test_a_destination_is_an_adapter_that_passes_everything_on() -> None:
     [
         (Unreachable("no connection"), Circuit.OPEN),
         (ChannelBlocked("answered 403"), Circuit.OPEN),
+        (ChannelBlocked("this sender has not mandated us", whole_channel=False), Circuit.CLOSED),
         (OutcomeUnknown("answered 500"), Circuit.CLOSED),
         (Refused(Reason.REFUSED, "400"), Circuit.CLOSED),
         (RuntimeError("ours"), Circuit.CLOSED),
@@ -260,6 +261,16 @@ async def test_only_calls_that_never_got_through_open_the_circuit(error: Excepti
             await made.destination.send(PARCEL, again=False)
         assert caught.value is error
     assert made.destination.state == DestinationState(circuit=circuit, running=0, waiting=0)
+
+
+async def test_a_provider_that_refuses_one_sender_is_well_for_the_others() -> None:
+    made = bench()
+    one_sender, everybody = ChannelBlocked("no mandate", whole_channel=False), ChannelBlocked("answered 403")
+    for error in (everybody, one_sender, everybody):
+        made.adapter.then = error
+        with pytest.raises(ChannelBlocked):
+            await made.destination.send(PARCEL, again=False)
+    assert made.destination.state.circuit is Circuit.CLOSED
 
 
 async def test_an_open_circuit_fails_at_once_and_a_probe_closes_it() -> None:

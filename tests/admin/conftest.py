@@ -80,14 +80,14 @@ class Provider:
     finds: bool = False
     resend_is_safe: bool = False
 
-    async def send(self, parcel: Parcel, *, again: bool) -> Handover:
+    async def send(self, parcel: Parcel, *, again: bool) -> Handover:  # noqa: ARG002 as the protocol names it
         self.sent.append(parcel.delivery_id)
         return _told(self.send_answer)
 
-    async def find(self, delivery_id: DeliveryId) -> Handover | None:
+    async def find(self, _delivery_id: DeliveryId) -> Handover | None:
         raise OutcomeUnknown("test")
 
-    async def status(self, handed: Handed) -> Handover:
+    async def status(self, _handed: Handed) -> Handover:
         return _told(self.status_answer)
 
     async def close(self) -> None:
@@ -163,7 +163,8 @@ class Office:
         """Return the entries of a log, in order, from the file itself."""
         connection = apsw.Connection(str(self.ledger_file), flags=apsw.SQLITE_OPEN_READONLY)
         try:
-            rows = connection.execute("SELECT entry FROM log_entry WHERE log = ? ORDER BY position", (log,)).fetchall()
+            cursor: Any = connection.execute("SELECT entry FROM log_entry WHERE log = ? ORDER BY position", (log,))
+            rows = cursor.fetchall()
         finally:
             connection.close()
         return [json.loads(row[0]) for row in rows]
@@ -248,9 +249,7 @@ async def _new_message(office: Office, route: Route, deliver_before: datetime | 
         documents=(document,),
         deliveries=(first,),
     )
-    return NewMessage(
-        message=message, deks=(meta.row, dek.row), logs=(), day=date(2026, 11, 22), messages_per_day=None
-    )
+    return NewMessage(message=message, deks=(meta.row, dek.row), logs=(), day=date(2026, 11, 22), messages_per_day=None)
 
 
 @pytest.fixture
@@ -301,9 +300,7 @@ STRANGER_UID = 4444
 
 
 def person(name: str, uid: int, *roles: Role, until: date = date(2036, 12, 31)) -> Person:
-    return Person(
-        name=name, uid=uid, roles=frozenset(roles), confidentiality_statement=date(2026, 1, 10), until=until
-    )
+    return Person(name=name, uid=uid, roles=frozenset(roles), confidentiality_statement=date(2026, 1, 10), until=until)
 
 
 class MakePerson(Protocol):
@@ -317,7 +314,7 @@ def make_person() -> MakePerson:
 
 @dataclass(slots=True, kw_only=True)
 class Admin:
-    """The interface as somebody with the user id `uid` meets it; `staff` and `ledger` may be exchanged while it runs."""
+    """The interface as somebody with the user id `uid` meets it; `uid` and `staff` may change while it runs."""
 
     office: Office
     path: Path
@@ -331,9 +328,7 @@ class Admin:
     def deps(self, ledger: Ledger | None = None) -> AdminDeps:
         deliver_deps = self.office.deps
         if ledger is not None:
-            deliver_deps = replace(
-                deliver_deps, ledger=ledger, logbook=replace(deliver_deps.logbook, ledger=ledger)
-            )
+            deliver_deps = replace(deliver_deps, ledger=ledger, logbook=replace(deliver_deps.logbook, ledger=ledger))
         return AdminDeps(
             deliver=deliver_deps,
             staff=lambda: self.staff,

@@ -123,7 +123,12 @@ async def test_giving_up_hands_over_to_the_next_channel_where_refusal_is_a_fallb
 
 @pytest.mark.parametrize(
     ("channels", "fallback"),
-    [((EBOX,), FALLBACK), ((EBOX, PRINT), frozenset[str]()), ((EBOX, PRINT), frozenset({"no-box"})), ((PRINT,), FALLBACK)],
+    [
+        ((EBOX,), FALLBACK),
+        ((EBOX, PRINT), frozenset[str]()),
+        ((EBOX, PRINT), frozenset({"no-box"})),
+        ((PRINT,), FALLBACK),
+    ],
 )
 async def test_giving_up_without_a_fallback_rule_makes_the_message_undeliverable(
     office: Any, admin: Any, channels: tuple[Channel, ...], fallback: frozenset[str]

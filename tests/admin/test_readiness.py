@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from gateway.admin.readiness import PROBE_TYP, Outcome, Readiness, ReadinessDeps, make_checks
 from gateway.crypto.certs import load_certificates
 from gateway.crypto.receipts import ReceiptSigner, verify_receipt_jws
-from gateway.errors import Kind, KeyringRefused, Refusal, StoreUnavailable
+from gateway.errors import KeyringRefused, Kind, Refusal, StoreUnavailable
 
 ALL = {"sign", "keyring", "seal", "commit"}
 
@@ -95,7 +95,8 @@ async def test_what_fails_is_named_and_recovers(
 ) -> None:
     faulty = Faulty(getattr(ready_deps, part), *calls, error=error)
     steps = Steps()
-    readiness = Readiness(make_checks(replace(ready_deps, **{part: faulty})), monotonic=steps)
+    changed: dict[str, Any] = {part: faulty}
+    readiness = Readiness(make_checks(replace(ready_deps, **changed)), monotonic=steps)
     report = await readiness.report()
     assert (report.ready, report.checks) == (False, outcomes(**dict.fromkeys(failing, Outcome.FAILED)))
     faulty.broken = False
@@ -112,7 +113,7 @@ async def test_a_ledger_that_was_closed_is_not_ready(office: Any, ready_deps: Re
 
 async def test_a_keyring_that_gives_back_another_key_is_not_ready(ready_deps: ReadinessDeps) -> None:
     wrong = Faulty(ready_deps.keyring, "unwrap", instead=bytes(32))
-    report = await Readiness(make_checks(replace(ready_deps, keyring=wrong))).report()  # type: ignore[arg-type]  # a stand-in
+    report = await Readiness(make_checks(replace(ready_deps, keyring=wrong))).report()
     assert report.checks == outcomes(keyring=Outcome.FAILED)
 
 

@@ -35,9 +35,7 @@ async def test_every_route_that_is_served_declares_the_right_it_needs(new_admin:
     admin = new_admin()
     application = AdminServer(admin.deps(), admin.metrics)._application()
     served = {
-        (route.method, route.resource.canonical)
-        for route in application.router.routes()
-        if route.resource is not None
+        (route.method, route.resource.canonical) for route in application.router.routes() if route.resource is not None
     }
     assert served == {(route.method, route.path) for route in ROUTES}
     assert all(isinstance(route.part, Part) and isinstance(route.verb, Verb) for route in ROUTES)
@@ -115,9 +113,7 @@ async def test_a_user_id_that_stands_for_nobody_is_refused_even_if_somebody_regi
     assert (await admin.get("/status"))[0] == 403
 
 
-async def test_a_change_of_roles_holds_for_the_next_command_of_an_open_connection(
-    admin: Any, make_person: Any
-) -> None:
+async def test_a_change_of_roles_holds_for_the_next_command_of_an_open_connection(admin: Any, make_person: Any) -> None:
     assert (await admin.get("/status"))[0] == 200
     admin.staff = Staff(persons=(make_person("An Operator", admin.uid, Role.KEY_MANAGER),))
     assert (await admin.get("/status"))[0] == 403
@@ -125,7 +121,7 @@ async def test_a_change_of_roles_holds_for_the_next_command_of_an_open_connectio
 
 @pytest.mark.parametrize(("registered", "status"), [(os.getuid(), 200), (os.getuid() + 1, 403)])
 async def test_the_kernel_says_which_user_connects(
-    office: Any, new_admin: Any, socket_path: Path, make_person: Any, registered: int, status: int
+    office: Any, new_admin: Any, socket_path: Path, make_person: Any, *, registered: int, status: int
 ) -> None:
     admin = new_admin()
     admin.staff = Staff(persons=(make_person("Myself", registered, Role.OPERATOR),))
@@ -287,7 +283,7 @@ class Broken:
     ],
 )
 async def test_what_failed_inside_is_not_told_outside(
-    office: Any, new_admin: Any, socket_path: Path, call: str, error: Exception, status: int, code: str
+    office: Any, new_admin: Any, socket_path: Path, *, call: str, error: Exception, status: int, code: str
 ) -> None:
     admin = new_admin()
     async with (
@@ -358,6 +354,23 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def is_there(path: Path) -> bool:
+    return path.exists()
+
+
+def leave_file(path: Path) -> None:
+    path.parent.mkdir(0o700)
+    path.write_text("precious")
+
+
+def content_of(path: Path) -> str:
+    return path.read_text()
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
 def leave_stale(path: Path) -> None:
     path.parent.mkdir(0o700, exist_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
@@ -387,15 +400,13 @@ async def test_a_directory_opened_to_a_group_of_staff_stays_so(new_admin: Any, s
 
 
 @pytest.mark.parametrize("others", [0o770, 0o702])
-async def test_a_directory_in_which_others_can_write_is_refused(
-    new_admin: Any, socket_path: Path, others: int
-) -> None:
+async def test_a_directory_in_which_others_can_write_is_refused(new_admin: Any, socket_path: Path, others: int) -> None:
     admin = new_admin()
     socket_path.parent.mkdir()
     socket_path.parent.chmod(others)
     with pytest.raises(SocketRefused, match="others can write"):
         await AdminServer(admin.deps(), admin.metrics).start(socket_path)
-    assert not socket_path.exists()
+    assert not is_there(socket_path)
 
 
 async def test_what_a_crash_left_is_replaced(new_admin: Any, socket_path: Path) -> None:
@@ -417,26 +428,25 @@ async def test_a_second_gateway_leaves_the_socket_of_the_first_alone(new_admin: 
 
 async def test_a_file_in_the_place_of_the_socket_is_left_alone(new_admin: Any, socket_path: Path) -> None:
     admin = new_admin()
-    socket_path.parent.mkdir(0o700)
-    socket_path.write_text("precious")
+    leave_file(socket_path)
     with pytest.raises(SocketRefused, match="no socket"):
         await AdminServer(admin.deps(), admin.metrics).start(socket_path)
-    assert socket_path.read_text() == "precious"
+    assert content_of(socket_path) == "precious"
 
 
 async def test_the_socket_goes_when_the_gateway_stops(new_admin: Any, socket_path: Path) -> None:
     admin = new_admin()
     async with serve_admin(socket_path, admin.deps(), admin.metrics):
-        assert socket_path.is_socket()
-    assert not socket_path.exists()
+        assert is_there(socket_path)
+    assert not is_there(socket_path)
 
 
 async def test_the_socket_of_a_successor_stays_when_the_gateway_stops(new_admin: Any, socket_path: Path) -> None:
     admin = new_admin()
     async with serve_admin(socket_path, admin.deps(), admin.metrics):
-        socket_path.unlink()
+        remove(socket_path)
         leave_stale(socket_path)
-    assert socket_path.is_socket()
+    assert is_there(socket_path)
 
 
 async def test_a_command_that_runs_is_finished_when_the_gateway_stops(
@@ -452,9 +462,7 @@ async def test_a_command_that_runs_is_finished_when_the_gateway_stops(
             await go_on.wait()
             await self._ledger.append(entries)
 
-    server = AdminServer(
-        admin.deps(Slow(office.ledger, "", ValueError())), admin.metrics, uid_of=lambda _: admin.uid
-    )
+    server = AdminServer(admin.deps(Slow(office.ledger, "", ValueError())), admin.metrics, uid_of=lambda _: admin.uid)
     await server.start(socket_path)
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(socket_path))) as admin.session:
         asking = asyncio.create_task(admin.get("/ops/doubts"))

@@ -59,7 +59,7 @@ class FakeGateway:
     acts: deque[Act] = field(default_factory=deque)
     received: list[Received] = field(default_factory=list)
     accepted: dict[str, tuple[bytes, dict[str, Any]]] = field(default_factory=dict)
-    spoil: Callable[[Receipt], Receipt] = staticmethod(lambda receipt: receipt)
+    spoil: Callable[[Receipt], Receipt] | None = None
     sign: Callable[[Receipt], str] | None = None
     pages: list[dict[str, Any]] = field(default_factory=list)
     states: deque[dict[str, Any]] = field(default_factory=deque)
@@ -191,24 +191,24 @@ class FakeGateway:
 
     def view(self, got: Received) -> dict[str, Any]:
         now = datetime.now(UTC).replace(microsecond=0)
-        receipt = self.spoil(
-            Receipt(
-                gateway=NAME,
-                message_id=MessageId(uuid7(1_795_000_000_000, got.part[-10:])),
-                issued_at=now,
-                sender=got.message.sender,
-                profile="burgerzaken",
-                reference=got.message.reference,
-                status="accepted",
-                accepted_at=now,
-                documents=tuple(
-                    ReceiptDocument(part=entry.part, sha256=entry.sha256, size_bytes=entry.size_bytes)
-                    for entry in got.message.documents
-                ),
-                message_sha256=hashlib.sha256(got.part).hexdigest(),
-            )
-        )
         message_id = MessageId(uuid7(1_795_000_000_000, got.part[-10:]))
+        receipt = Receipt(
+            gateway=NAME,
+            message_id=message_id,
+            issued_at=now,
+            sender=got.message.sender,
+            profile="burgerzaken",
+            reference=got.message.reference,
+            status="accepted",
+            accepted_at=now,
+            documents=tuple(
+                ReceiptDocument(part=entry.part, sha256=entry.sha256, size_bytes=entry.size_bytes)
+                for entry in got.message.documents
+            ),
+            message_sha256=hashlib.sha256(got.part).hexdigest(),
+        )
+        if self.spoil is not None:
+            receipt = self.spoil(receipt)
         return self.state(message_id, got.message.reference) | {"receipt": (self.sign or self.signer.jws)(receipt)}
 
     def state(self, message_id: UUID, reference: str, status: str = "accepted", **more: Any) -> dict[str, Any]:
@@ -269,17 +269,29 @@ def fake_tls(certs: Path) -> Callable[[Callable[[str], None]], ssl.SSLContext]:
 
 
 @pytest.fixture
-async def fake(certs: Path, fake_tls: Callable[[Callable[[str], None]], ssl.SSLContext]) -> AsyncIterator[FakeGateway]:
-    gateway = FakeGateway(
+def fake_at_rest(certs: Path) -> FakeGateway:
+    return FakeGateway(
         signer=ReceiptSigner(load_certificates(certs / "receipts.pem")[0], load_ec_key(certs / "receipts.key")),
         certificate=load_certificates(certs / "gemeente.pem")[0],
     )
+
+
+@pytest.fixture
+def fake_context(
+    fake_at_rest: FakeGateway, fake_tls: Callable[[Callable[[str], None]], ssl.SSLContext]
+) -> ssl.SSLContext:
+    return fake_tls(fake_at_rest.handshakes_refused.append)
+
+
+@pytest.fixture
+async def fake(fake_at_rest: FakeGateway, fake_context: ssl.SSLContext) -> AsyncIterator[FakeGateway]:
+    gateway = fake_at_rest
     application = web.Application()
     application.router.add_post("/api/v1/messages", gateway.messages)
     application.router.add_route("*", "/{path:.*}", gateway.look)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=5)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=fake_tls(gateway.handshakes_refused.append))
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=fake_context)
     await site.start()
     gateway.port = runner.addresses[0][1]
     yield gateway
@@ -381,5 +393,5 @@ def letter(pdf: Path) -> Letter:
 
 
 @pytest.fixture
-def load_key() -> Callable[[Path], ec.EllipticCurvePrivateKey]:
-    return load_ec_key
+def other_signer(certs: Path) -> ReceiptSigner:
+    return ReceiptSigner(load_certificates(certs / "server.pem")[0], load_ec_key(certs / "server.key"))

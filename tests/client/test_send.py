@@ -29,9 +29,8 @@ from gateway.client.problems import (
 )
 from gateway.client.proof import verified_receipt
 from gateway.client.retrying import RetryRules
-from gateway.client.sender import load_sender
+from gateway.client.sender import SenderProfile, load_sender
 from gateway.client.transport import CallTiming
-from gateway.crypto.certs import load_certificates
 from gateway.crypto.receipts import Receipt, ReceiptSigner
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.message import Channel, PrintOptions, PrintProduct, Recipient
@@ -45,11 +44,11 @@ MIB = 1_048_576
 
 
 async def test_a_letter_arrives_signed_and_its_receipt_is_verified(
-    fake: Fake, client: GatewayClient, letter: Letter, pdf: Path, certs: Path
+    fake: Fake, client: GatewayClient, letter: Letter, pdf: Path, sender: SenderProfile
 ) -> None:
     sent = await client.send(letter)
     [got] = fake.received
-    content = pdf.read_bytes()
+    content = await asyncio.to_thread(pdf.read_bytes)
     assert got.message.recipient == letter.recipient
     assert (got.message.gateway, got.message.sender, got.message.profile) == (
         "gateway.dev.example", "0406798006", "burgerzaken",
@@ -59,8 +58,7 @@ async def test_a_letter_arrives_signed_and_its_receipt_is_verified(
     assert (sent.repeated, sent.tries, sent.reference) == (False, 1, letter.reference)
     assert sent.signed_message == got.part
     assert str(sent.message_id) == fake.accepted[letter.reference][1]["messageId"]
-    trusted = load_certificates(certs / "receipts.pem")[:1]
-    assert verified_receipt(sent.receipt_jws, trusted) == sent.receipt
+    assert verified_receipt(sent.receipt_jws, sender.receipt_certificates) == sent.receipt
 
 
 async def test_every_field_of_a_letter_is_in_the_message(
@@ -121,8 +119,9 @@ async def test_the_gateways_own_reader_sees_the_same_names_and_octets(
     async def messages(request: web.Request) -> web.Response:
         raw = await read_message(request, BodyLimits(manifest_bytes=262_144, stall_s=30, minimum_bytes_per_s=1))
         async for part in raw.parts:
-            seen.append((part.name, part.filename, part.media_type, b"".join([chunk async for chunk in part.chunks])))
-        raise web.HTTPTeapot
+            octets = b"".join([chunk async for chunk in part.chunks])
+            seen.append((part.name, part.filename, part.media_type, octets))  # noqa: PERF401 - a part is read in turn
+        return web.Response(status=418)
 
     application = web.Application()
     application.router.add_post("/api/v1/messages", messages)
@@ -133,7 +132,8 @@ async def test_the_gateways_own_reader_sees_the_same_names_and_octets(
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     try:
         document = Document(content=b"octets", filename=filename, media_type="application/pdf")
-        async with GatewayClient(load_sender(write_sender(runner.addresses[0][1]))) as client:
+        sender = await asyncio.to_thread(load_sender, write_sender(runner.addresses[0][1]))
+        async with GatewayClient(sender) as client:
             with pytest.raises(Problem, match="http-418"):
                 await client.send(replace(letter, documents=[document]))
     finally:
@@ -201,7 +201,8 @@ async def test_a_file_that_grew_after_signing_cuts_the_request(
         await fake.read(request)
         with pdf.open("ab") as stream:
             stream.write(b"more")
-        return fake.problem(503, "overloaded", "0")
+        refusal: web.Response = fake.problem(503, "overloaded", "0")
+        return refusal
 
     fake.acts.append(busy)
     with pytest.raises(LetterInvalid, match="/documents/0 changed its size"):
@@ -239,7 +240,7 @@ async def test_after_trouble_the_same_reference_is_sent_again_and_taken_once(
             fake.then_answer(b"<html>", "text/html", 502)
         case "slow":
             fake.then_problem(408, "request-timeout")
-        case "quota":
+        case _:
             fake.then_problem(429, "quota-exceeded", "2")
     sent = await client.send(letter)
     assert [got.message.reference for got in fake.received] == [letter.reference] * 2
@@ -250,7 +251,7 @@ async def test_after_trouble_the_same_reference_is_sent_again_and_taken_once(
 
 
 async def test_after_a_time_out_the_same_reference_is_sent_again(
-    fake: Fake, sender: Any, open_client: Callable[..., GatewayClient], letter: Letter
+    fake: Fake, sender: SenderProfile, open_client: Callable[..., GatewayClient], letter: Letter
 ) -> None:
     fake.then_hang()
     async with open_client(sender, timing=CallTiming(answer_timeout_s=0.3)) as client:
@@ -260,7 +261,7 @@ async def test_after_a_time_out_the_same_reference_is_sent_again(
 
 
 async def test_a_connection_that_nobody_accepts_is_tried_again_until_patience_ends(
-    fake: Fake, sender: Any, open_client: Callable[..., GatewayClient], letter: Letter, waits: list[float]
+    fake: Fake, sender: SenderProfile, open_client: Callable[..., GatewayClient], letter: Letter, waits: list[float]
 ) -> None:
     server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -288,7 +289,7 @@ async def test_retry_after_is_kept_to(
 
 
 async def test_retry_after_may_be_a_date(
-    fake: Fake, sender: Any, open_client: Callable[..., GatewayClient], letter: Letter, waits: list[float]
+    fake: Fake, sender: SenderProfile, open_client: Callable[..., GatewayClient], letter: Letter, waits: list[float]
 ) -> None:
     fake.then_problem(503, "overloaded", "Sun, 22 Nov 2026 10:00:30 GMT")
     async with open_client(sender, clock=lambda: datetime(2026, 11, 22, 10, tzinfo=UTC)) as client:
@@ -316,7 +317,7 @@ async def test_a_gateway_that_stays_busy_is_given_up_with_its_own_words(
 
 
 async def test_a_retry_long_after_is_signed_anew_with_the_same_reference(
-    fake: Fake, sender: Any, open_client: Callable[..., GatewayClient], letter: Letter
+    fake: Fake, sender: SenderProfile, open_client: Callable[..., GatewayClient], letter: Letter
 ) -> None:
     start = datetime(2026, 11, 22, tzinfo=UTC)
     now = [start]
@@ -439,7 +440,7 @@ async def test_a_certificate_refused_in_the_handshake_is_called_that(
         signing_certificate=str(certs / "gemeente.pem"),
         signing_key=str(certs / "gemeente.key"),
     )
-    async with open_client(load_sender(file), timing=CallTiming(verdict_wait_s=30)) as client:
+    async with open_client(await asyncio.to_thread(load_sender, file), timing=CallTiming(verdict_wait_s=30)) as client:
         with pytest.raises(CertificateRefused, match="refused the client certificate in the TLS handshake") as found:
             await client.send(letter)
     assert (found.value.code, found.value.status, waits) == ("certificate-refused", None, [])
@@ -490,7 +491,7 @@ async def test_the_reason_of_a_tls_alert_is_told(
         signing_certificate=str(certs / "gemeente.pem"),
         signing_key=str(certs / "gemeente.key"),
     )
-    async with open_client(load_sender(file), timing=CallTiming(verdict_wait_s=30)) as client:
+    async with open_client(await asyncio.to_thread(load_sender, file), timing=CallTiming(verdict_wait_s=30)) as client:
         with pytest.raises(CertificateRefused, match=r"\(certificate-expired\)"):
             await client.send(letter)
 
@@ -506,10 +507,13 @@ async def test_a_busy_gateway_that_says_farewell_properly_did_not_refuse_the_cer
             transport.close()
 
     refused: list[str] = []
-    server = await asyncio.get_running_loop().create_server(Closing, "127.0.0.1", 0, ssl=fake_tls(refused.append))
+    context = await asyncio.to_thread(fake_tls, refused.append)
+    server = await asyncio.get_running_loop().create_server(Closing, "127.0.0.1", 0, ssl=context)
     async with server:
         file = write_sender(server.sockets[0].getsockname()[1])
-        async with open_client(load_sender(file), timing=CallTiming(verdict_wait_s=30)) as client:
+        async with open_client(
+            await asyncio.to_thread(load_sender, file), timing=CallTiming(verdict_wait_s=30)
+        ) as client:
             with pytest.raises(NotReached, match="connection was lost"):
                 await client.send(letter)
     assert refused == []
@@ -524,7 +528,7 @@ async def test_a_gateway_that_the_ca_does_not_vouch_for_gets_nothing(
     waits: list[float],
 ) -> None:
     file = write_sender(fake.port, ca=str(certs / "other-clients-ca.pem"))
-    async with open_client(load_sender(file)) as client:
+    async with open_client(await asyncio.to_thread(load_sender, file)) as client:
         with pytest.raises(GatewayNotTrusted, match="unable to get local issuer certificate"):
             await client.send(letter)
     assert (fake.received, waits) == ([], [])
@@ -565,10 +569,9 @@ async def test_a_receipt_about_anything_else_is_refused(
 
 
 async def test_a_receipt_signed_by_another_key_is_refused(
-    fake: Fake, client: GatewayClient, letter: Letter, certs: Path, load_key: Callable[[Path], Any]
+    fake: Fake, client: GatewayClient, letter: Letter, other_signer: ReceiptSigner
 ) -> None:
-    other = ReceiptSigner(load_certificates(certs / "server.pem")[0], load_key(certs / "server.key"))
-    fake.sign = other.jws
+    fake.sign = other_signer.jws
     with pytest.raises(ReceiptWrong, match="another certificate than the trusted one"):
         await client.send(letter)
 
@@ -604,7 +607,7 @@ async def test_the_next_receipt_certificate_may_be_trusted_beside_the_present_on
 ) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes((certs / "server.pem").read_bytes() + (certs / "receipts.pem").read_bytes())
-    sender = load_sender(write_sender(fake.port, receipt_certificate=str(both)))
+    sender = await asyncio.to_thread(load_sender, write_sender(fake.port, receipt_certificate=str(both)))
     assert len(sender.receipt_certificates) == 2
     assert all(isinstance(each, x509.Certificate) for each in sender.receipt_certificates)
     async with open_client(sender) as client:

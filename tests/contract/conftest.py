@@ -35,6 +35,7 @@ from gateway.stores.ledger import (
     Settlement,
 )
 from gateway.stores.sqlite.ledger import SqliteLedger
+from gateway.stores.sqlite.rows import from_ms, from_ms_or_null
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 TODAY = NOW.date()
@@ -54,6 +55,10 @@ class Store(Protocol):
 
     async def suspend(self, sender: EnterpriseNumber) -> None:
         """Do what an operator does, which is no call of a `Ledger`."""
+        ...
+
+    async def attempts(self, delivery_id: DeliveryId) -> list[tuple[Any, ...]]:
+        """Return what was written of attempts, in order: number, action, worker, started, ended, outcome, code."""
         ...
 
     async def bytes_kept(self) -> bytes:
@@ -86,6 +91,15 @@ class SqliteStore:
     async def suspend(self, sender: EnterpriseNumber) -> None:
         with apsw.Connection(str(self._file)) as connection:
             connection.execute("INSERT INTO suspension (sender, at, reason) VALUES (?, 0, 'test')", (sender,))
+
+    async def attempts(self, delivery_id: DeliveryId) -> list[tuple[Any, ...]]:
+        with apsw.Connection(str(self._file)) as connection:
+            rows = connection.execute(
+                "SELECT number, action, worker, started_at, ended_at, outcome, code FROM attempt"
+                " WHERE delivery_id = ? ORDER BY number",
+                (delivery_id.bytes,),
+            ).fetchall()
+        return [(*row[:3], from_ms(row[3]), from_ms_or_null(row[4]), *row[5:]) for row in map(tuple[Any, ...], rows)]
 
     async def bytes_kept(self) -> bytes:
         await self._opened[-1].checkpoint()

@@ -613,6 +613,22 @@ async def test_a_dead_workers_attempt_is_found_for_reconciling_and_not_earlier(
         await after.settle(claimed, records.settlement())  # the dead worker wakes up
 
 
+async def test_every_attempt_is_kept_with_its_end_when_it_had_one(store: Any, ledger: Ledger, records: Any) -> None:
+    dead = await claim_one(ledger, records.new())
+    await begin(ledger, dead)
+    (found,) = await claim(ledger, worker="w2", now=NOW + HOUR)
+    await begin(ledger, found, NOW + HOUR)
+    await ledger.settle(
+        found, records.settlement(records.change(at=NOW + 2 * HOUR, attempt_outcome="accepted", code="201"))
+    )
+    (polled,) = await claim(ledger, worker="w3", now=NOW + 3 * HOUR)
+    await ledger.settle(polled, records.settlement(records.change(code="read"), message_revision=1))
+    assert await store.attempts(dead.delivery.delivery_id) == [
+        (1, "send", "w1", NOW, None, None, None),
+        (2, "reconcile", "w2", NOW + HOUR, NOW + 2 * HOUR, "accepted", "201"),
+    ]
+
+
 async def test_an_attempt_keeps_the_delivery_until_its_deadline(ledger: Ledger, records: Any) -> None:
     claimed = await claim_one(ledger, records.new())
     await ledger.begin_attempt(claimed, now=NOW, deadline_at=NOW + 2 * HOUR, reconcile_at=NOW + MINUTE)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import queue
+import random
 import stat
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import apsw
 import pytest
 
 from gateway.crypto.vault import DekRow, KekRow
-from gateway.domain.ids import EnterpriseNumber, MessageId
+from gateway.domain.ids import EnterpriseNumber, MessageId, uuid7
 from gateway.errors import StoreInUse, StoreUnavailable
 from gateway.stores.ledger import Log, LogEntry
 from gateway.stores.sqlite import keys, logs
@@ -251,6 +252,21 @@ async def test_a_checkpoint_that_a_reader_holds_up_says_so_and_the_writer_goes_o
     reader.close()
     await writer.checkpoint()
     assert await writer.run(numbers) == [1, 2, 3]
+
+
+async def test_closing_without_a_checkpoint_says_so_and_loses_nothing(connection: apsw.Connection) -> None:
+    name = connection.filename
+    writer = Writer(connection)
+    await writer.run(lambda c: c.set_busy_timeout(0))
+    reader = apsw.Connection(name)
+    reader.execute("BEGIN")
+    assert numbers(reader) == []
+    await writer.run(insert(1))
+    with pytest.raises(StoreUnavailable, match="without a last checkpoint"):
+        await writer.close()
+    reader.execute("ROLLBACK")
+    assert numbers(reader) == [1]
+    reader.close()
 
 
 async def test_callers_of_several_event_loops_each_hear_in_their_own(writer: Writer) -> None:
@@ -537,36 +553,41 @@ async def test_keys_are_never_deleted_only_overwritten(ledger: SqliteLedger) -> 
 
 
 def test_no_copy_of_a_destroyed_key_stays_in_any_page(path: Path) -> None:
-    # A hundred pages of keys, in which neighbours come and go. Kept as b-tree rows that are deleted, several of these
-    # keys would be found again.
+    # As in life: ids grow, keys come in any order of size, neighbours come and go. As rows of a b-tree by id, several of
+    # these keys would be found again, whether they are deleted or overwritten.
     connection, lock_fd = open_exclusively(path, NOW)
     connection.pragma("synchronous", "OFF")
     kek = KekRow(kek_id=uuid4(), sender_id=uuid4(), year=2026, master_id="m", wrapped=b"k")
     keys.add_kek(connection, kek)
+    chance = random.Random(1)
     live: list[DekRow] = []
     dead: list[bytes] = []
-    for step in range(100):
+    for step in range(200):
         with connection:
             rows = [
-                DekRow(dek_id=uuid4(), kek_id=kek.kek_id, purpose="document", wrapped=os.urandom(104))
-                for _ in range(40)
+                DekRow(
+                    dek_id=uuid7(step * 1_000 + number, os.urandom(10)),
+                    kek_id=kek.kek_id,
+                    purpose="document",
+                    wrapped=os.urandom(chance.choice((92, 100, 104, 140))),
+                )
+                for number in range(60)
             ]
             keys.add_deks(connection, rows)
             live += rows
-            doomed = live[step % 7 :: 2]
-            del live[step % 7 :: 2]
-            for row in doomed:
+            chance.shuffle(live)
+            for row in live[:48]:
                 document_of(connection, row)
                 keys.destroy_document_keys(connection, row.dek_id)
-            dead += [row.wrapped for row in doomed]
+                dead.append(row.wrapped)
+            del live[:48]
     connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     on_disk = b"".join(found.read_bytes() for found in path.parent.iterdir())
     connection.close()
     os.close(lock_fd)
-    assert len(dead) > 3_000
     assert all(row.wrapped in on_disk for row in live)
     # Any 24 bytes of a key hold one of these pieces.
-    pieces = {wrapped[start : start + 16] for wrapped in dead for start in range(0, 89, 8)}
+    pieces = {wrapped[start : start + 16] for wrapped in dead for start in range(0, len(wrapped) - 15, 8)}
     assert not [at for at in range(len(on_disk)) if on_disk[at : at + 16] in pieces]
 
 

@@ -27,7 +27,7 @@ from gateway.crypto.vault import Dek, Vault
 from gateway.crypto.xmlsig import parse_stored, verify_enveloped
 from gateway.domain.authority import MAY_SEND, MAY_SPEAK, Facts
 from gateway.domain.dossier import in_force
-from gateway.domain.ids import DeliveryId, DocumentId, MessageId, sender_uuid
+from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId, sender_uuid
 from gateway.domain.message import Channel, DocumentEntry, Lane, Message, PrintOptions, differing_fields
 from gateway.domain.registration import Authorisation, Profile, RecipientRule, Registration, Sender
 from gateway.domain.routing import Capability, Route, plan_route

@@ -126,7 +126,7 @@ async def running(
 async def _destinations(house: House, stack: AsyncExitStack) -> dict[str, Destination]:
     destinations: dict[str, Destination] = {}
     for name, provider in house.config.providers.items():
-        adapter = build_adapter(
+        adapter = await build_adapter(
             provider, clock=house.clock, sign_job=lambda claims: house.receipts.sign_jws(claims, "dgw-print-job+jws")
         )
         stack.push_async_callback(adapter.close)

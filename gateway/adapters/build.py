@@ -1,5 +1,6 @@
 """From a configured provider to its adapter, within its limits."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
@@ -12,14 +13,14 @@ from gateway.adapters.print_rest import CANONICAL_STATUSES, JobSigner, PrintRest
 from gateway.config import EboxProvider, PrintRestProvider, Provider
 
 
-def build_adapter(provider: Provider, *, clock: Callable[[], datetime], sign_job: JobSigner) -> Destination:
+async def build_adapter(provider: Provider, *, clock: Callable[[], datetime], sign_job: JobSigner) -> Destination:
     """
-    Return the adapter of a provider. Reads its key files; blocks shortly. Call it inside the running event loop.
+    Return the adapter of a provider, with the keys from its files.
 
     Raises:
         OSError, ValueError: a key file cannot be read.
     """
-    session = open_session(tls_context(provider.call.ca_file))
+    session = open_session(await asyncio.to_thread(tls_context, provider.call.ca_file))
     limits = DestinationLimits(concurrent_calls=provider.call.concurrency)
     match provider:
         case EboxProvider():
@@ -40,14 +41,15 @@ def build_adapter(provider: Provider, *, clock: Callable[[], datetime], sign_job
                 consent_check=provider.consent_check,
                 environment=provider.registry_environment,
             )
-            key = RSAKey.import_key(provider.key_file.read_bytes())
+            key = RSAKey.import_key(await asyncio.to_thread(provider.key_file.read_bytes))
             return Destination(EboxAdapter(ebox, session=session, key=key, clock=clock), limits)
         case PrintRestProvider():
+            key_file = provider.api_key_file
             house = PrintRestSettings(
                 connect_timeout_s=provider.call.connect_timeout_s,
                 send_timeout_s=provider.call.attempt_timeout_s,
                 base_url=provider.base_url,
-                api_key=None if provider.api_key_file is None else provider.api_key_file.read_text().strip(),
+                api_key=None if key_file is None else (await asyncio.to_thread(key_file.read_text)).strip(),
                 api_key_header=provider.api_key_header,
                 public_administration=provider.public_administration,
                 envelope=provider.envelope,

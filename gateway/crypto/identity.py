@@ -58,19 +58,30 @@ class Identities:
             trusted = check_tls_client(certificate, self.client_cas(), now)
         except CertificateRejected as rejected:
             raise _refusal(rejected, "client") from rejected
-        for sender in self.registration().senders.values():
-            entry = _registered(sender, certificate, trusted, CertificateUse.TLS)
-            if entry is not None:
-                return Peer(
-                    party=sender.enterprise_number,
-                    profiles=entry.profiles,
-                    spki_sha256=spki_sha256(certificate),
-                    not_after=certificate.not_valid_after_utc,
-                )
-        raise Refusal(
-            Kind.SENDER_UNKNOWN,
-            "this client certificate is valid but not registered for TLS with any sender; "
-            "ask the gateway's access manager to add it to your registration",
+        found = [
+            (sender, entry)
+            for sender in self.registration().senders.values()
+            if (entry := _registered(sender, certificate, trusted, CertificateUse.TLS)) is not None
+        ]
+        if not found:
+            raise Refusal(
+                Kind.SENDER_UNKNOWN,
+                "this client certificate is valid but not registered for TLS with any sender; "
+                "ask the gateway's access manager to add it to your registration",
+            )
+        if len(found) > 1:
+            # One registration by key and another by subject can meet in a certificate that neither file shows.
+            raise Refusal(
+                Kind.SENDER_UNKNOWN,
+                "this client certificate is registered with more than one sender; ask the gateway's access manager "
+                "to register it with one",
+            )
+        sender, entry = found[0]
+        return Peer(
+            party=sender.enterprise_number,
+            profiles=entry.profiles,
+            spki_sha256=spki_sha256(certificate),
+            not_after=certificate.not_valid_after_utc,
         )
 
     def check_signer(

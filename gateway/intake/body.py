@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from aiohttp import BodyPartReader, MultipartReader, hdrs, web
-from aiohttp.multipart import parse_content_disposition
+from aiohttp.http import HttpProcessingError
+from aiohttp.multipart import BadContentDispositionHeader, BadContentDispositionParam, parse_content_disposition
 
 from gateway.accept import RawMessage, RawPart
 from gateway.errors import FieldError, Kind, Refusal
@@ -22,6 +23,7 @@ MESSAGE_PART: Final = "message"
 _MESSAGE_TYPE: Final = "application/xml"
 _PART_HEADERS: Final = frozenset({"content-disposition", "content-type", "content-length"})
 _RATE_GRACE_S: Final = 5.0
+_DOUBTFUL: Final = (BadContentDispositionHeader, BadContentDispositionParam)
 
 _T = TypeVar("_T")
 
@@ -49,7 +51,7 @@ class Pace:
         Return what `reading` reads.
 
         Raises:
-            Refusal: request-timeout.
+            Refusal: request-timeout, or bad-request when the body broke off or is no body by HTTP's rules.
         """
         try:
             async with asyncio.timeout(self._limits.stall_s):
@@ -58,6 +60,10 @@ class Pace:
             raise Refusal(
                 Kind.REQUEST_TIMEOUT,
                 f"no byte of the body arrived for {self._limits.stall_s:.0f} s; send it again, with the same reference",
+            ) from error
+        except (web.RequestPayloadError, ConnectionError) as error:
+            raise Refusal(
+                Kind.BAD_REQUEST, "the body broke off before its end; send it again, with the same reference"
             ) from error
 
     def count(self, size_bytes: int) -> None:
@@ -77,6 +83,23 @@ class Pace:
             )
 
 
+# Where the edge leaves the pace of a body for whoever reads it.
+PACE: Final = web.RequestKey("pace", Pace)
+
+
+class _Parts(MultipartReader):
+    """Judges the headers of each part before the library does, which warns with their text and obeys `_charset_`."""
+
+    async def fetch_next_part(self) -> MultipartReader | BodyPartReader:
+        part = await super().fetch_next_part()
+        if isinstance(part, MultipartReader):
+            raise _invalid("parts must not be nested")
+        _require_plain(part)
+        if _disposition(part)["name"] == "_charset_":
+            raise _invalid("a part named _charset_ is not taken; texts are UTF-8")
+        return part
+
+
 async def read_message(request: web.Request, limits: BodyLimits) -> RawMessage:
     """
     Read the signed part of a `multipart/form-data` body; the document parts follow as they are asked for.
@@ -88,7 +111,7 @@ async def read_message(request: web.Request, limits: BodyLimits) -> RawMessage:
         raise Refusal(Kind.UNSUPPORTED_MEDIA_TYPE, "send multipart/form-data: the part message, then the documents")
     pace = Pace(limits)
     try:
-        reader = MultipartReader(request.headers, request.content)
+        reader = _Parts(request.headers, request.content)
     except (ValueError, AssertionError) as error:
         raise _invalid("the Content-Type has no usable boundary") from error
     first = await _next_part(reader, pace)
@@ -120,15 +143,10 @@ async def _document_parts(reader: MultipartReader, pace: Pace) -> AsyncIterator[
 async def _next_part(reader: MultipartReader, pace: Pace) -> BodyPartReader | None:
     try:
         part = await pace.read(reader.next())
-    except (ValueError, RuntimeError, AssertionError) as error:
+    except (ValueError, AssertionError, HttpProcessingError) as error:
         raise _invalid("the parts cannot be told apart; check the boundary and the headers of each part") from error
-    except web.HTTPException as error:
-        raise _invalid("the headers of a part are too long") from error
-    if part is None:
-        return None
     if isinstance(part, MultipartReader):
         raise _invalid("parts must not be nested")
-    _require_plain(part)
     return part
 
 
@@ -147,9 +165,13 @@ def _name_of(part: BodyPartReader) -> str:
 
 
 def _disposition(part: BodyPartReader) -> dict[str, str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what aiohttp warns of comes back as None, and is refused below
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         kind, parameters = parse_content_disposition(part.headers.get(hdrs.CONTENT_DISPOSITION))
+    if any(issubclass(warning.category, _DOUBTFUL) for warning in caught):
+        raise _invalid(
+            "a Content-Disposition is not well formed; write a filename with a semicolon in it as filename* (RFC 8187)"
+        )
     if kind != "form-data" or "name" not in parameters:
         raise _invalid("each part needs Content-Disposition: form-data with a name")
     extended = parameters.get("filename*")

@@ -19,6 +19,7 @@ from gateway.records.logs import Subject
 from gateway.stores.ledger import DossierRecord, Log
 
 MAX_DOSSIERS: Final = 1_000
+_EARLIEST: Final = date(1900, 1, 1)  # nobody's dossier is older, and the first days of the calendar have no UTC
 
 
 async def register(request: web.Request, caller: Caller, deps: IntakeDeps) -> web.Response:
@@ -125,10 +126,14 @@ def _read_recipient(raw: Any, at: str, deps: IntakeDeps, errors: list[FieldError
 
 def _read_date(raw: Any, at: str, errors: list[FieldError]) -> date | None:
     try:
-        return date.fromisoformat(raw)
+        found = date.fromisoformat(raw)
     except (TypeError, ValueError):
         errors.append(FieldError(pointer=at, detail="must be a date such as 2026-11-22"))
         return None
+    if found < _EARLIEST:
+        errors.append(FieldError(pointer=at, detail=f"must not be before {_EARLIEST.isoformat()}"))
+        return None
+    return found
 
 
 def _dossier_id(item: Any, at: str) -> UUID:

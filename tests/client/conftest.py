@@ -64,6 +64,7 @@ class FakeGateway:
     pages: list[dict[str, Any]] = field(default_factory=list)
     states: deque[dict[str, Any]] = field(default_factory=deque)
     asked: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+    spoke_for: list[str] = field(default_factory=list)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     handshakes_refused: list[str] = field(default_factory=list)
 
@@ -240,10 +241,14 @@ class FakeGateway:
         """Everything that is no hand-over: remembered, then answered from `states` and `pages`."""
         body = await request.json() if request.can_read_body else None
         self.asked.append((request.path, dict(request.query), body))
+        self.spoke_for.append(request.headers["On-Behalf-Of-Enterprise-Number"])
         if request.path.startswith("/api/v1/messages/"):
             state = self.states.popleft() if len(self.states) > 1 else self.states[0] if self.states else None
             return web.json_response(state) if state else self.problem(404, "not-found")
         page = self.pages.pop(0)
+        if "cut" in page:
+            assert request.transport is not None
+            request.transport.abort()
         if "problem" in page:
             return self.problem(page["problem"], page["code"])
         return web.json_response(page)

@@ -120,7 +120,7 @@ async def test_the_gateways_own_reader_sees_the_same_names_and_octets(
         raw = await read_message(request, BodyLimits(manifest_bytes=262_144, stall_s=30, minimum_bytes_per_s=1))
         async for part in raw.parts:
             octets = b"".join([chunk async for chunk in part.chunks])
-            seen.append((part.name, part.filename, part.media_type, octets))  # noqa: PERF401 - a part is read in turn
+            seen.append((part.name, part.filename, part.media_type, octets))
         return web.Response(status=418)
 
     application = web.Application()
@@ -280,7 +280,7 @@ async def test_a_connection_that_nobody_accepts_is_tried_again_until_patience_en
 
 @pytest.mark.parametrize(("header", "least", "most"), [("7", 7, 8), ("0", 0, 1)])
 async def test_retry_after_is_kept_to(
-    fake: Fake, client: GatewayClient, letter: Letter, waits: list[float], header: str, least: float, most: float
+    fake: Fake, client: GatewayClient, letter: Letter, *, waits: list[float], header: str, least: float, most: float
 ) -> None:
     fake.then_problem(503, "overloaded", header)
     await client.send(letter)
@@ -428,6 +428,7 @@ async def test_a_certificate_refused_in_the_handshake_is_called_that(
     fake: Fake,
     write_sender: Callable[..., Path],
     certs: Path,
+    *,
     open_client: Callable[..., GatewayClient],
     letter: Letter,
     waits: list[float],
@@ -523,6 +524,7 @@ async def test_a_gateway_that_the_ca_does_not_vouch_for_gets_nothing(
     fake: Fake,
     write_sender: Callable[..., Path],
     certs: Path,
+    *,
     open_client: Callable[..., GatewayClient],
     letter: Letter,
     waits: list[float],
@@ -603,7 +605,7 @@ async def test_an_answer_without_a_receipt_is_refused(fake: Fake, client: Gatewa
 
 
 async def test_the_next_receipt_certificate_may_be_trusted_beside_the_present_one(
-    fake: Fake, write_sender: Callable[..., Path], certs: Path, tmp_path: Path, open_client: Any, letter: Letter
+    fake: Fake, write_sender: Callable[..., Path], certs: Path, tmp_path: Path, *, open_client: Any, letter: Letter
 ) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes((certs / "server.pem").read_bytes() + (certs / "receipts.pem").read_bytes())

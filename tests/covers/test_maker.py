@@ -12,7 +12,14 @@ from gateway.covers.maker import CoverSettings
 from gateway.domain.message import Cover, PrintOptions, Recipient
 from gateway.errors import LeaseLost, Refused, StoreUnavailable
 from gateway.provider_settings import AddressBox
-from gateway.records.retrieval import code_opens, number_candidates, parse_code, parse_number, parse_token, token_candidates
+from gateway.records.retrieval import (
+    code_opens,
+    number_candidates,
+    parse_code,
+    parse_number,
+    parse_token,
+    token_candidates,
+)
 
 pytest_plugins = ["paper"]
 

@@ -101,9 +101,7 @@ class Paper:
 
     @property
     def logbook(self) -> LogBook:
-        return LogBook(
-            gateway="gateway.test", clock=self.clock, ids=self.new_id, vault=self.vault, ledger=self.ledger
-        )
+        return LogBook(gateway="gateway.test", clock=self.clock, ids=self.new_id, vault=self.vault, ledger=self.ledger)
 
     def maker(self, **changes: Any) -> CoverMaker:
         valid = CoverMaker(
@@ -223,9 +221,7 @@ class Paper:
             change=change, message_revision=0, message_status=MessageStatus.IN_DELIVERY, keep=_IN_DELIVERY
         )
         await self.ledger.settle(claim, first)
-        (again,) = await self.ledger.claim(
-            "test", now=now, lease=timedelta(minutes=10), limit=1, providers=[PROVIDER]
-        )
+        (again,) = await self.ledger.claim("test", now=now, lease=timedelta(minutes=10), limit=1, providers=[PROVIDER])
         posted_at = now if keep.state is CopyState.KEPT else None
         last = replace(change, status=status, next_action=NextAction.NONE, due_at=None, posted_at=posted_at)
         await self.ledger.settle(again, Settlement(change=last, message_revision=1, message_status=message, keep=keep))

@@ -76,6 +76,39 @@ class Gate:
         self._open.set()
 
 
+class Disk(apsw.VFS):
+    """The real disk, until it is told that it can no longer make anything durable."""
+
+    def __init__(self) -> None:
+        super().__init__("disk", "")
+        self.is_broken = False
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "DiskFile":  # noqa: N802 -- SQLite's name
+        return DiskFile(self, name, flags)
+
+
+class DiskFile(apsw.VFSFile):
+    def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        super().__init__("", name, flags)
+        self._disk = disk
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 -- SQLite's name
+        if self._disk.is_broken:
+            raise apsw.IOError("on purpose")
+        super().xSync(flags)
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """The disk on which every database of the test is opened."""
+    usual = apsw.vfs_names()[0]
+    disk = Disk()
+    apsw.set_default_vfs("disk")
+    yield disk
+    apsw.set_default_vfs(usual)
+    disk.unregister()
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "store" / "ledger.sqlite"
@@ -159,6 +192,7 @@ async def test_when_the_commit_fails_nobody_of_the_batch_hears_of_success(
     assert await writer.run(numbers) == []
     await writer.run(insert(3))
     assert await writer.run(numbers) == [3]
+    await writer.close()
     assert [batch for _, batch in commits] == [1, 1, 1, 1]  # of the gate, and of what came after
 
 
@@ -181,6 +215,20 @@ async def test_a_full_disk_refuses_the_batch_and_is_got_over(writer: Writer) -> 
     await writer.run(pages_at_most(10_000))
     await writer.run(big(6))
     assert await writer.run(numbers) == [1, 5, 6]
+
+
+async def test_a_disk_that_cannot_sync_refuses_the_batch_and_is_got_over(disk: Disk, writer: Writer) -> None:
+    await writer.run(insert(1))
+    disk.is_broken = True
+    outcomes = await behind_a_gate(writer, [insert(2), insert(3)])
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 2
+    assert isinstance(outcomes[0].__cause__, apsw.IOError)
+    with pytest.raises(StoreUnavailable):
+        await writer.checkpoint()
+    disk.is_broken = False
+    await writer.run(insert(4))
+    assert await writer.run(numbers) == [1, 4]
+    await writer.close()
 
 
 async def test_too_much_waiting_is_refused_at_once(connection: apsw.Connection) -> None:
@@ -553,8 +601,8 @@ async def test_keys_are_never_deleted_only_overwritten(ledger: SqliteLedger) -> 
 
 
 def test_no_copy_of_a_destroyed_key_stays_in_any_page(path: Path) -> None:
-    # As in life: ids grow, keys come in any order of size, neighbours come and go. As rows of a b-tree by id, several of
-    # these keys would be found again, whether they are deleted or overwritten.
+    # As in life: ids grow, sizes differ, neighbours come and go. As rows of a b-tree by id, several of these keys would
+    # be found again, whether they are deleted or overwritten.
     connection, lock_fd = open_exclusively(path, NOW)
     connection.pragma("synchronous", "OFF")
     kek = KekRow(kek_id=uuid4(), sender_id=uuid4(), year=2026, master_id="m", wrapped=b"k")

@@ -103,7 +103,7 @@ async def open_house(config: Config, clock: Callable[[], datetime], stack: Async
         GatewayError, OSError: something cannot be opened; what was opened before is closed by the stack.
     """
     metrics = Metrics()
-    config.gateway.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    await asyncio.to_thread(config.gateway.state.mkdir, mode=0o700, parents=True, exist_ok=True)
     registration, digest = await asyncio.to_thread(load_registration_of, config)
     client_cas = await asyncio.to_thread(load_client_cas, config)
 

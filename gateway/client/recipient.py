@@ -34,7 +34,7 @@ Ask = Callable[[str], str]
 _SSIN_DIGITS: Final = 11
 _ENTERPRISE_DIGITS: Final = 10
 _SEPARATORS: Final = re.compile(r"[\s./-]")
-_NUMBER_LINE: Final = re.compile(r"(?:BE)?[0-9][0-9\s./-]*\Z", re.IGNORECASE)
+_NUMBER_LINE: Final = re.compile(r"(?:BE\s*)?[0-9][0-9\s./-]*\Z", re.IGNORECASE)
 _HOME: Final = "BE"
 _REQUIRED: Final = ("name", "street", "houseNumber", "postcode", "municipality")
 _OPTIONAL: Final = ("box", "country")
@@ -153,7 +153,7 @@ def _from_json(text: str) -> dict[str, str]:
     try:
         value: Any = strict_json(text.encode())
     except ValueError as exc:
-        raise RecipientUnreadable(f"it is {exc}") from None
+        raise RecipientUnreadable(str(exc)) from None
     address = value.get("postalAddress", {})
     numbers = [value[name] for name in ("ssin", "enterpriseNumber") if name in value]
     if value.keys() - {"ssin", "enterpriseNumber", "postalAddress"} or len(numbers) > 1:

@@ -99,7 +99,6 @@ def load_sender(file: Path) -> SenderProfile:
     profile = found.value("profile", parse_slug)
     ovo_code = found.value("ovo_code", parse_ovo_code)
     receipt_certificates = found.content("receipt_certificate", load_receipt_certificates)
-    tls = found.tls()
     tls_certificate = found.content("certificate", _load_leaf)
     found.require_pair("signing_certificate", "signing_key")
     signer = "signing_" if found.states("signing_certificate") else ""
@@ -107,6 +106,7 @@ def load_sender(file: Path) -> SenderProfile:
     key = found.content(f"{signer}key", _load_key)
     if certificate is not None and key is not None and certificate.public_key() != key.public_key():
         found.wrong(f"{signer}key", f"is not the key of {signer}certificate")
+    tls = found.tls()
     if (
         errors
         or number is None
@@ -159,7 +159,10 @@ class _Reader:
         return key in self._values
 
     def wrong(self, key: str, detail: str) -> None:
-        self._errors.append(FieldError(pointer=f"{self._file}: {key}" if key else str(self._file), detail=detail))
+        """Note a mistake at a key, or with an empty one at the file; one for each is enough."""
+        pointer = f"{self._file}: {key}" if key else str(self._file)
+        if pointer not in {error.pointer for error in self._errors}:
+            self._errors.append(FieldError(pointer=pointer, detail=detail))
 
     def value(self, key: str, parse: Callable[[str], _T]) -> _T | None:
         """Return a value; None when it is absent, and with a note when it is wrong."""
@@ -188,8 +191,10 @@ class _Reader:
         return self._file.parent / self._values[key] if key in self._values else None
 
     def tls(self) -> ssl.SSLContext | None:
+        """Return the context of `certificate`, `key` and `ca`; None, with a note, where they make none."""
         certificate, key = self.path("certificate"), self.path("key")
-        if certificate is None or key is None:
+        noted = {error.pointer for error in self._errors}
+        if certificate is None or key is None or noted & {f"{self._file}: certificate", f"{self._file}: key"}:
             return None
         try:
             return client_context(self.path("ca"), certificate, key)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from aiohttp import web
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 
 from gateway.portal.letters import Availability, OpenDocument, OpenLetter
 from gateway.portal.sessions import Visit
@@ -23,16 +23,11 @@ from gateway.stores.ledger import MessageRecord
 STYLE: Final = Path(__file__).with_name("style.css").read_bytes()
 PDF: Final = "application/pdf"
 
+_SOURCES: Final = {file.name: file.read_text("utf-8") for file in Path(__file__).parent.glob("templates/*.html")}
 _ENVIRONMENT: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    auto_reload=False,
+    loader=DictLoader(_SOURCES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_NAMES: Final = ("start", "code", "letter", "notice", "text")
-_TEMPLATES: Final = {name: _ENVIRONMENT.get_template(f"{name}.html") for name in _NAMES}
+_TEMPLATES: Final = {name: _ENVIRONMENT.get_template(name) for name in _SOURCES}
 _UNSAFE_IN_FILENAME: Final = re.compile(r'[\x00-\x1f\x7f"\\/:*?<>|]')
 _OUTSIDE_ASCII: Final = re.compile(r"[^ -~]")
 
@@ -165,7 +160,7 @@ def _document(document: OpenDocument, words: Words) -> dict[str, Any]:
 
 
 def _page(name: str, place: Place, *, title: str, status: int = 200, **context: Any) -> web.Response:
-    html = _TEMPLATES[name].render(
+    html = _TEMPLATES[f"{name}.html"].render(
         w=place.choice.words,
         language=place.choice.language,
         languages=_language_names(),

@@ -1,5 +1,6 @@
 """From a URI to a store: the only module that knows every implementation."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -58,7 +59,7 @@ async def open_keyring(uri: str, *, create_at: datetime | None = None) -> Keyrin
     match urlsplit(uri).scheme:
         case "local":
             path = _path(uri)
-            if create_at is not None and not path.exists():
+            if create_at is not None and not await asyncio.to_thread(path.exists):
                 await LocalKeyring.create(path, at=create_at)
             return await LocalKeyring.open(path)
         case scheme:

@@ -116,7 +116,7 @@ async def test_a_filename_is_encoded_only_where_it_must_be(
         ("bad-request", 1, Refused(Reason.REFUSED, "INVALID_INPUT"), 0),
         ("unprocessable", 1, Refused(Reason.REFUSED, "unprocessable"), 0),
         ("digest-mismatch", 1, Refused(Reason.REFUSED, "DIGEST_DO_NOT_MATCH"), 0),
-        ("invalid-sender", 1, ChannelBlocked(NOT_REGISTERED), 0),
+        ("invalid-sender", 1, ChannelBlocked(NOT_REGISTERED, whole_channel=False), 0),
         ("unauthorised", 2, ChannelBlocked("answered 401"), 0),
         ("forbidden", 1, ChannelBlocked("answered 403"), 0),
         ("conflict", 1, OutcomeUnknown("answered 409: the key was used before", for_good=True), 0),
@@ -309,17 +309,6 @@ async def test_a_sender_without_mandate_blocks_the_channel_before_publishing(ebo
     assert ebox.calls("publish") == 0
     await fails(ebox.adapter(), parcel)
     assert ebox.calls("mandate") == 2
-
-
-async def test_what_the_registry_has_against_one_sender_does_not_block_the_others(ebox: Any, letters: Any) -> None:
-    adapter = ebox.adapter()
-    blocked: dict[str, bool] = {}
-    for fault in ("invalid-sender", "forbidden"):
-        ebox.simulator.faults.order("publish", fault)
-        found = await fails(adapter, letters.to_citizen())
-        assert isinstance(found, ChannelBlocked)
-        blocked[fault] = found.whole_channel
-    assert blocked == {"invalid-sender": False, "forbidden": True}
 
 
 async def test_a_mandate_is_remembered_for_minutes(ebox: Any, letters: Any) -> None:

@@ -67,7 +67,7 @@ def test_a_recipient_is_read_from_lines_or_json(text: str, recipient: Recipient)
         ("naam: Jan Peeters", "line 1 is neither"),
         ("name: Jan Peeters\nstreet:\n", "lacks street, houseNumber, postcode, municipality"),
         ("{", "not JSON"),
-        ('{"ssin": "90610100155", "ssin": "90610100155"}', "not JSON"),
+        ('{"ssin": "90610100155", "ssin": "90610100155"}', "a name stands twice"),
         ('{"ssin": 90610100155}', "text, in quotes"),
         ('{"ssin": "90610100155", "enterpriseNumber": "0566988259"}', "nothing else"),
         ('{"nummer": "90610100155"}', "nothing else"),

@@ -277,7 +277,7 @@ async def make_house(tmp_path: Path, certs: Path, pdf: bytes) -> AsyncIterator[M
         ) -> House:
             inner = own_stack or stack
             if simulators is None:
-                simulators = await stack.enter_async_context(make_simulators(certs))
+                simulators = await stack.enter_async_context(await asyncio.to_thread(make_simulators, certs))
             config = await asyncio.to_thread(write_config, folder, certs, simulators, change)
             gateway = await inner.enter_async_context(running(config, **options))
             return House(config=config, certs=certs, simulators=simulators, gateway=gateway, stack=inner, pdf=pdf)

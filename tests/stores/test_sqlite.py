@@ -79,8 +79,9 @@ class Gate:
 class Disk(apsw.VFS):
     """The real disk, until it is told that it can no longer make anything durable."""
 
-    def __init__(self) -> None:
-        super().__init__("disk", "")
+    def __init__(self, real: str) -> None:
+        super().__init__("disk", real)
+        self.real = real
         self.is_broken = False
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "DiskFile":  # noqa: N802 -- SQLite's name
@@ -89,7 +90,7 @@ class Disk(apsw.VFS):
 
 class DiskFile(apsw.VFSFile):
     def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
-        super().__init__("", name, flags)
+        super().__init__(disk.real, name, flags)
         self._disk = disk
 
     def xSync(self, flags: int) -> None:  # noqa: N802 -- SQLite's name
@@ -102,7 +103,7 @@ class DiskFile(apsw.VFSFile):
 def disk() -> Iterator[Disk]:
     """The disk on which every database of the test is opened."""
     usual = apsw.vfs_names()[0]
-    disk = Disk()
+    disk = Disk(usual)
     apsw.set_default_vfs("disk")
     yield disk
     apsw.set_default_vfs(usual)

@@ -401,7 +401,7 @@ async def _start_admin(house: House, deliver: DeliverDeps, workers: Workers, sta
         staff=lambda: staff,
         matrix=lambda: matrix,
         registration_version=lambda: house.registration.version,
-        version=version("document-gateway"),
+        version=await asyncio.to_thread(version, "document-gateway"),
         started_at=house.clock(),
         on_decided=lambda _decided: workers.wake(),
     )

@@ -53,7 +53,7 @@ class KekRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DekRow:
-    """A data key, wrapped (104 bytes) by the KEK `kek_id`. Deleting this row erases what the key sealed."""
+    """A data key, wrapped (104 bytes) by the KEK `kek_id`. Destroying it in the ledger erases what it sealed."""
 
     dek_id: UUID
     kek_id: UUID

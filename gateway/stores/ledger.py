@@ -493,6 +493,15 @@ class Ledger(Protocol):
         """Commit something, to prove that commits work."""
         ...
 
+    async def compact(self) -> None:
+        """
+        Make destroyed keys leave the store's files too, its own log included; called at least hourly.
+
+        Raises:
+            StoreUnavailable: not this time; nothing is lost.
+        """
+        ...
+
     async def close(self) -> None:
         """Finish what was asked and let go of the store."""
         ...

@@ -102,7 +102,7 @@ class SqliteStore:
         return [(*row[:3], from_ms(row[3]), from_ms_or_null(row[4]), *row[5:]) for row in map(tuple[Any, ...], rows)]
 
     async def bytes_kept(self) -> bytes:
-        await self._opened[-1].checkpoint()
+        await self._opened[-1].compact()
         return b"".join(path.read_bytes() for path in sorted(self._directory.iterdir()))
 
     async def close(self) -> None:

@@ -72,7 +72,7 @@ class SqliteLedger:
         connection, lock_fd = await asyncio.to_thread(open_exclusively, path, clock())
         return cls(Writer(connection, on_commit=on_commit), Readers(path), clock=clock, lock_fd=lock_fd)
 
-    async def checkpoint(self) -> None:
+    async def compact(self) -> None:
         """
         Move everything into the database file and truncate its log; destroyed keys are then in neither.
 
@@ -264,7 +264,7 @@ class SqliteLedger:
         return await self._readers.run(lambda c: erasing.due_erasures(c, now, limit))
 
     async def destroy_keys(self, message: MessageRecord, at: datetime, entries: Sequence[LogEntry]) -> bool:
-        """See `Ledger.destroy_keys`; the keys leave the file with the next `checkpoint`."""
+        """See `Ledger.destroy_keys`; the keys leave the file with the next `compact`."""
         return await self._writer.run(lambda c: erasing.destroy_keys(c, message, at, entries))
 
     async def blobs_to_erase(self, limit: int) -> list[DocumentId]:

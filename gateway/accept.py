@@ -8,6 +8,7 @@ has committed: a crash before that leaves orphan blobs for the sweeper, never ha
 import asyncio
 import hashlib
 import hmac
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,7 +33,7 @@ from gateway.domain.message import Channel, DocumentEntry, Lane, Message, PrintO
 from gateway.domain.registration import Authorisation, Profile, RecipientRule, Registration, Sender
 from gateway.domain.routing import Capability, Route, plan_route
 from gateway.domain.status import MessageStatus
-from gateway.errors import FieldError, Kind, Refusal
+from gateway.errors import FieldError, Kind, Refusal, StoreUnavailable
 from gateway.records import personal
 from gateway.records.logs import LogBook, Subject
 from gateway.stores.blobs import BlobStore
@@ -48,6 +49,7 @@ from gateway.stores.ledger import (
     NewMessage,
 )
 
+_log: Final = logging.getLogger(__name__)
 QUOTA_ZONE: Final = ZoneInfo("Europe/Brussels")
 _SCHEMA: Final = read_schema("message.xsd")
 _PDF: Final = "application/pdf"
@@ -449,9 +451,16 @@ async def spool(order: Order, parts: AsyncIterator[RawPart], deps: AcceptDeps) -
 
 
 async def discard(documents: Sequence[DocumentRecord], deps: AcceptDeps) -> None:
-    """Remove the blobs of a message that was not recorded."""
+    """Remove the blobs of a message that was not recorded; one that cannot be removed now is left to the sweeper."""
     for document in documents:
-        await deps.blobs.erase(document.document_id)
+        try:
+            await deps.blobs.erase(document.document_id)
+        except StoreUnavailable as error:
+            # The sender is to hear why its message was refused, not that there is something left to tidy up.
+            _log.warning(
+                "blob of a refused message stays for the sweeper",
+                extra={"document": str(document.document_id), "error": str(error)},
+            )
 
 
 async def _expected_part(parts: AsyncIterator[RawPart], entry: DocumentEntry) -> RawPart:

@@ -189,14 +189,26 @@ def _load_crls(context: ssl.SSLContext, client_cas: Iterable[ClientCa]) -> None:
 
 def _reporting(on_failure: Callable[[str], None]) -> type[ssl.SSLObject]:
     class ReportingSslObject(ssl.SSLObject):
+        """
+        Reports a failed handshake, and lets its alert reach the peer.
+
+        asyncio breaks a connection off at the first error and throws away the alert that OpenSSL has written. Asking
+        for more bytes first makes it send what is waiting; the next byte, the end or the time-out then ends it.
+        """
+
+        _failure: ssl.SSLError | None = None
+
         def do_handshake(self) -> None:
+            if self._failure is not None:
+                raise self._failure
             try:
                 super().do_handshake()
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 raise
             except ssl.SSLError as exc:
                 on_failure(_reason(exc))
-                raise
+                self._failure = exc
+                raise ssl.SSLWantReadError from exc
 
     return ReportingSslObject
 

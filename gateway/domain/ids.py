@@ -21,7 +21,8 @@ _OVO = re.compile(r"OVO[0-9]{6}\Z")
 _REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _CORRELATION = re.compile(r"[A-Za-z0-9-]{1,36}\Z")
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z")
-_RUN_OF_11 = re.compile(r"(?=([0-9]{11}))")
+# A personal number as people write it: eleven digits in a row, or grouped as in 85.07.30-033.28; no digit beside it.
+_LIKE_SSIN = re.compile(r"(?<![0-9])[0-9]{2}[._-]?[0-9]{2}[._-]?[0-9]{2}[._-]?[0-9]{3}[._-]?[0-9]{2}(?![0-9])")
 
 _FIRST_TEST_MONTH = 61
 _LAST_TEST_MONTH = 72
@@ -82,11 +83,14 @@ def _check_digits_hold(digits: str) -> bool:
 
 
 def holds_ssin(text: str) -> bool:
-    """Tell whether any eleven digits in a row in `text`, separators `.`, `-` and `_` aside, are a valid SSIN."""
-    bare = re.sub(r"[._-]", "", text)
-    for candidate in _RUN_OF_11.findall(bare):
+    """
+    Tell whether a valid SSIN stands in `text`, as eleven digits or grouped by `.`, `-` and `_` as people write it.
+
+    Longer runs of digits are not searched: one in a hundred of them would hold one by chance.
+    """
+    for found in _LIKE_SSIN.findall(text):
         try:
-            parse_ssin(candidate, allow_test=True)
+            parse_ssin(re.sub(r"[._-]", "", found), allow_test=True)
         except InvalidIdentifier:
             continue
         return True

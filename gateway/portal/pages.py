@@ -5,6 +5,7 @@ Templates and texts are read when this module is imported, so that no request wa
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ _ENVIRONMENT: Final = Environment(
     loader=DictLoader(_SOURCES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _TEMPLATES: Final = {name: _ENVIRONMENT.get_template(name) for name in _SOURCES}
-_UNSAFE_IN_FILENAME: Final = re.compile(r'[\x00-\x1f\x7f"\\/:*?<>|]')
+_UNSAFE_IN_FILENAME: Final = re.compile(r'["\\/:*?<>|]')
 _OUTSIDE_ASCII: Final = re.compile(r"[^ -~]")
 
 
@@ -140,9 +141,15 @@ def text_page(place: Place, name: str) -> web.Response:
     return _page("text", place, title=page["title"], page=page)
 
 
+def safe_filename(filename: str) -> str:
+    """Return a file name without what file systems refuse, and without signs that are invisible or turn text round."""
+    visible = "".join(sign for sign in filename if not unicodedata.category(sign).startswith("C"))
+    return _UNSAFE_IN_FILENAME.sub("_", visible).strip(" .") or "document"
+
+
 def content_disposition(filename: str) -> str:
     """Return the header that saves a download under its sender's name for it (RFC 6266, RFC 8187)."""
-    safe = _UNSAFE_IN_FILENAME.sub("_", filename).strip(" .") or "document"
+    safe = safe_filename(filename)
     plain = _OUTSIDE_ASCII.sub("_", safe).replace("%", "_")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(safe, safe='')}"
 
@@ -151,7 +158,7 @@ def _document(document: OpenDocument, words: Words) -> dict[str, Any]:
     record = document.record
     return {
         "number": record.number,
-        "filename": document.filename,
+        "filename": safe_filename(document.filename),
         "type": words["letter"]["type_pdf" if record.media_type == PDF else "type_other"],
         "size": show_size(record.size_bytes, words),
         "main": record.main,

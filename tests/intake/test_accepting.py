@@ -63,7 +63,7 @@ async def test_a_letter_taken_over_is_answered_201_with_its_address_its_view_and
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Content-Type"].startswith(JSON)
 
-    document = {"part": "upfile1", "sha256": sha256(house.pdf), "size": len(house.pdf)}
+    document: dict[str, Any] = {"part": "upfile1", "sha256": sha256(house.pdf), "size": len(house.pdf)}
     assert view.keys() == WHOLE
     assert view["reference"] == message.reference
     assert view["profile"] == "burgerzaken"
@@ -287,6 +287,7 @@ async def test_nothing_personal_stands_in_clear_in_the_stores_or_in_the_technica
         sender = await house.sender()
         content = b"%PDF-1.7\n" + SECRETS["text of the letter"].encode() * 2_000
         recipient = Recipient(ssin=Ssin(SECRETS["ssin"]), address=ADDRESS)
+        message = sender.message()
         for channel in (Channel.EBOX_CITIZEN, Channel.PRINT):
             pages = content if channel is Channel.EBOX_CITIZEN else house.pdf
             message = sender.message(

@@ -31,6 +31,8 @@ from gateway.admin.readiness import Readiness, ReadinessDeps, make_checks
 from gateway.admin.routes import AdminDeps
 from gateway.admin.socket import serve_admin
 from gateway.config import Address, Config, PrintRestProvider
+from gateway.config.reader import ConfigInvalid
+from gateway.config.staff import load_security_matrix, load_staff
 from gateway.covers.maker import CoverMaker, CoverSettings
 from gateway.crypto.certs import load_certificates
 from gateway.crypto.identity import Identities
@@ -50,10 +52,8 @@ from gateway.intake.handlers import IntakeDeps
 from gateway.intake.server import EdgeLimits, IntakeServer
 from gateway.portal.app import PortalDeps, build_portal
 from gateway.preflight import own_uid, preflight
-from gateway.staff_files import load_security_matrix, load_staff
 from gateway.stores.ledger import Claim, Ledger
 from gateway.telemetry import Metrics
-from gateway.toml_reader import ConfigInvalid
 
 _log: Final = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ import gateway.admin.commands as admin_commands
 import gateway.client.commands as client_commands
 from gateway.app import Part, running
 from gateway.config import Config, load
+from gateway.config.reader import ConfigInvalid, describe
 from gateway.demo import story
 from gateway.errors import GatewayError
 from gateway.house import load_client_cas, load_registration_of, utc_now
 from gateway.preflight import preflight
 from gateway.telemetry import set_up_logging
-from gateway.toml_reader import ConfigInvalid, describe
 
 _log: Final = logging.getLogger(__name__)
 _CONFIG: Final = Path("config/gateway.toml")

@@ -26,7 +26,7 @@ from gateway.domain.journey import JourneyState, Rules, Verdict
 from gateway.domain.message import Channel, PrintProduct, Recipient
 from gateway.domain.retention import Journey, keep_copy
 from gateway.domain.routing import unread_rule_applies
-from gateway.domain.status import DeliveryStatus, NextAction, Reason
+from gateway.domain.status import DeliveryStatus, NextAction, Reason, may_follow
 from gateway.errors import (
     ChannelBlocked,
     DeliveryError,
@@ -302,6 +302,10 @@ async def _poll(letter: Letter, deps: DeliverDeps) -> Outcome:
         verdict = journey.after_silent_poll(state, delivery.status, deps.clock(), deps.rules)
         return Outcome(name="poll-unanswered", verdict=verdict, attempted=False)
     now = deps.clock()
+    if not may_follow(delivery.status, answer.status):
+        # Old news, told late: where the delivery stands is known better already.
+        verdict = journey.after_silent_poll(state, delivery.status, now, deps.rules)
+        return Outcome(name="poll-out-of-order", verdict=verdict, attempted=False)
     if delivery.channel is Channel.PRINT:
         verdict = journey.after_handover(state, answer.status, answer.reason, now, deps.rules)
     else:

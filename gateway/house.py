@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.config import Config, Environment
+from gateway.config.senders import load_registration
 from gateway.crypto.certs import ClientCa, load_certificates, load_client_ca
 from gateway.crypto.receipts import ReceiptSigner
 from gateway.crypto.vault import Vault
@@ -26,7 +27,6 @@ from gateway.domain.ids import uuid7
 from gateway.domain.registration import Registration
 from gateway.errors import GatewayError
 from gateway.records.logs import LogBook
-from gateway.registration_files import load_registration
 from gateway.stores.blobs import BlobStore
 from gateway.stores.keyring import Keyring
 from gateway.stores.ledger import Ledger

@@ -21,6 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from gateway.config import Config, EboxProvider, Environment, PrintRestProvider
+from gateway.config.reader import ConfigInvalid, Findings, shown
+from gateway.config.senders import load_registration
+from gateway.config.staff import load_security_matrix, load_staff
 from gateway.crypto.certs import (
     CertificateRejected,
     is_development,
@@ -30,9 +33,6 @@ from gateway.crypto.certs import (
     require_strong_key,
 )
 from gateway.errors import FieldError
-from gateway.registration_files import load_registration
-from gateway.staff_files import load_security_matrix, load_staff
-from gateway.toml_reader import ConfigInvalid, Findings, shown
 
 _LARGEST_SECRET_BYTES: Final = 65_536
 _RSA_MIN_BITS: Final = 2048  # RS256: RFC 7518, section 3.3

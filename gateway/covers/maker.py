@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from gateway.config.providers import AddressBox
 from gateway.covers.lettering import Unprintable
 from gateway.covers.page import CoverPage, render_cover, require_room
 from gateway.crypto.sealing import BlobHeader, seal
@@ -23,7 +24,6 @@ from gateway.domain.ids import DocumentId, sender_uuid
 from gateway.domain.message import Cover, PostalAddress, PrintProduct
 from gateway.domain.status import Reason
 from gateway.errors import Refused
-from gateway.provider_settings import AddressBox
 from gateway.records import personal
 from gateway.records.retrieval import RetrievalSecrets, new_secrets, retrieval_record
 from gateway.stores.blobs import BlobStore

@@ -13,11 +13,11 @@ from typing import Any, Final
 from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
 
+from gateway.config.providers import AddressBox
 from gateway.covers.address import LEADING, address_lines, fit
 from gateway.covers.lettering import BOLD, PLAIN, Unprintable, face, printable, width_pt, wrapped
 from gateway.covers.words import WORDS, CoverWords
 from gateway.domain.message import PostalAddress
-from gateway.provider_settings import AddressBox
 from gateway.records.retrieval import RetrievalSecrets
 
 PAGE_WIDTH_MM: Final = 210.0

@@ -129,6 +129,11 @@ def advance_message(present: MessageStatus, wanted: MessageStatus) -> MessageSta
     return wanted
 
 
+def may_follow(present: DeliveryStatus, wanted: DeliveryStatus) -> bool:
+    """Tell whether a delivery may go from `present` to `wanted`; staying where one is is always allowed."""
+    return wanted == present or wanted in DELIVERY_MOVES[present]
+
+
 def advance_delivery(present: DeliveryStatus, wanted: DeliveryStatus) -> DeliveryStatus:
     """
     Return `wanted` when it may follow `present`; staying where one is is always allowed.
@@ -136,7 +141,7 @@ def advance_delivery(present: DeliveryStatus, wanted: DeliveryStatus) -> Deliver
     Raises:
         InvalidMove: it may not.
     """
-    if wanted != present and wanted not in DELIVERY_MOVES[present]:
+    if not may_follow(present, wanted):
         raise InvalidMove(f"a delivery that is {present} cannot become {wanted}")
     return wanted
 

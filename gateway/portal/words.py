@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 LANGUAGES: Final = ("nl", "fr", "de", "en")
 ZONE: Final = ZoneInfo("Europe/Brussels")
 
-_FOLDER: Final = Path(__file__).parent / "words"
+_FOLDER: Final = Path(__file__).parent / "texts"
 _KILO: Final = 1_000
 _MEGA: Final = 1_000_000
 
@@ -35,7 +35,7 @@ class Choice:
         return WORDS[self.language]
 
     def for_letter(self, language: str) -> "Choice":
-        """Return the language in which a letter is shown, and the pages after it: its own, unless another was chosen."""
+        """Return the language of a letter's page and those after it: the letter's own, unless another was chosen."""
         return Choice(language, chosen=True) if not self.chosen and language in LANGUAGES else self
 
 

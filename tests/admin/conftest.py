@@ -18,6 +18,7 @@ from gateway.adapters.base import Adapter, Handed, Handover, Parcel
 from gateway.admin.decisions import Decided
 from gateway.admin.routes import AdminDeps
 from gateway.admin.socket import serve_admin
+from gateway.config.staff import load_security_matrix
 from gateway.crypto.vault import Vault
 from gateway.deliver import DeliverDeps, Destination, Letter, deliver
 from gateway.domain.ids import (
@@ -38,7 +39,6 @@ from gateway.domain.status import DeliveryStatus, MessageStatus
 from gateway.errors import DeliveryError, OutcomeUnknown, Unreachable
 from gateway.records import personal
 from gateway.records.logs import LogBook
-from gateway.staff_files import load_security_matrix
 from gateway.stores.files import FileBlobs
 from gateway.stores.ledger import (
     DeliveryRecord,

@@ -23,11 +23,11 @@ from gateway.config import (
     describe,
     load,
 )
+from gateway.config.providers import AddressBox, CallRules
 from gateway.domain.message import Channel
 from gateway.domain.schedule import PollRules, RetryRules
 from gateway.domain.status import DeliveryStatus
 from gateway.errors import FieldError
-from gateway.provider_settings import AddressBox, CallRules
 
 Values = dict[str, Any]
 Change = Callable[[Values, Mapping[str, Any]], Values]

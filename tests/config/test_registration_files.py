@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.config.senders import load_categories, load_registration
 from gateway.domain.ids import EnterpriseNumber
 from gateway.domain.message import Channel
 from gateway.domain.registration import (
@@ -21,7 +22,6 @@ from gateway.domain.registration import (
     Registration,
     Sender,
 )
-from gateway.registration_files import load_categories, load_registration
 
 Values = dict[str, Any]
 Change = Callable[[Values, Mapping[str, Any]], Values]

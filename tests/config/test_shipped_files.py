@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from gateway.config import ClientCa, Config, ConfigInvalid, EboxProvider, Environment, PrintRestProvider, load
+from gateway.config.providers import AddressBox, CallRules
+from gateway.config.senders import load_registration
+from gateway.config.staff import load_security_matrix, load_staff
 from gateway.crypto.certs import load_certificates, matches_subject
 from gateway.domain.ids import EnterpriseNumber
 from gateway.domain.message import Channel
 from gateway.domain.registration import Authorisation, Registration
 from gateway.domain.staff import Part, Role, Verb
 from gateway.preflight import preflight
-from gateway.provider_settings import AddressBox, CallRules
-from gateway.registration_files import load_registration
 from gateway.simulators.ebox_settings import DEMO_CLIENT_ID, DEMO_TRIPLES, EboxPaths
-from gateway.staff_files import load_security_matrix, load_staff
 
 CONFIG = Path(__file__).parents[2] / "config"
 EXAMPLE = CONFIG / "gateway.example.toml"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.config.staff import load_security_matrix, load_staff
 from gateway.domain.staff import LOGS, MANAGERS, Part, Person, Role, SecurityMatrix, Staff, Verb, incompatible
-from gateway.staff_files import load_security_matrix, load_staff
 
 Values = dict[str, Any]
 Change = Callable[[Values, Mapping[str, Any]], Values]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.toml_values import ADDRESS, Address, days, duration, duration_text
+from gateway.config.values import ADDRESS, Address, days, duration, duration_text
 
 LONGEST = timedelta(days=3_650)
 

@@ -63,7 +63,7 @@ def test_a_country_that_does_not_exist_stops_the_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "line"), [("nl", "t.a.v. An Smet"), ("fr", "à l’att. de An Smet"), ("en", "attn An Smet")]
+    ("language", "line"), [("nl", "t.a.v. An Smet"), ("fr", "à l\u2019att. de An Smet"), ("en", "attn An Smet")]
 )
 def test_for_whose_attention_stands_below_the_name(language: str, line: str) -> None:
     assert lines(ADDRESS, language, "An Smet")[:2] == ["Jan Peeters", line]

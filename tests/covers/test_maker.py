@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
+from gateway.config.providers import AddressBox
 from gateway.covers.maker import CoverSettings
 from gateway.domain.message import Cover, PrintOptions, Recipient
 from gateway.errors import LeaseLost, Refused, StoreUnavailable
-from gateway.provider_settings import AddressBox
 from gateway.records.retrieval import (
     code_opens,
     number_candidates,

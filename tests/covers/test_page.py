@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from pypdf import PdfReader
 from reportlab.lib.units import mm
 
+from gateway.config.providers import AddressBox
 from gateway.covers.lettering import Unprintable, printable, width_pt
 from gateway.covers.page import CoverPage, render_cover, require_room
 from gateway.covers.words import WORDS
 from gateway.domain.message import PostalAddress
-from gateway.provider_settings import AddressBox
 from gateway.records.retrieval import RetrievalSecrets
 
 LANGUAGES = ("nl", "fr", "de", "en")
@@ -82,7 +83,7 @@ def in_box(run: Run, box: AddressBox) -> bool:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_cover_is_one_upright_page_of_a4(language: str) -> None:
-    reader = PdfReader(BytesIO(render_cover(replace(PAGE, language=language))))
+    reader: Any = PdfReader(BytesIO(render_cover(replace(PAGE, language=language))))
     (page,) = reader.pages
     assert float(page.mediabox.width) == pytest.approx(210 * mm)
     assert float(page.mediabox.height) == pytest.approx(297 * mm)
@@ -108,14 +109,15 @@ def test_the_names_of_people_come_out_letter_by_letter() -> None:
 
 
 def test_every_font_is_embedded_and_nothing_else_is_named() -> None:
-    fonts = PdfReader(BytesIO(render_cover(PAGE))).pages[0]["/Resources"]["/Font"]
+    page: Any = PdfReader(BytesIO(render_cover(PAGE))).pages[0]
+    fonts = page["/Resources"]["/Font"]
     names = [str(font.get_object()["/BaseFont"]) for font in fonts.values()]
     assert sorted(name.partition("+")[2] for name in names) == ["DejaVuSans", "DejaVuSans-Bold"]
     assert all("/FontFile2" in font.get_object()["/FontDescriptor"].get_object() for font in fonts.values())
 
 
 def test_a_cover_holds_text_only() -> None:
-    reader = PdfReader(BytesIO(render_cover(PAGE)))
+    reader: Any = PdfReader(BytesIO(render_cover(PAGE)))
     root = reader.trailer["/Root"]
     assert reader.pages[0].get("/Annots") is None
     assert reader.pages[0]["/Resources"].get("/XObject") is None
@@ -171,7 +173,7 @@ def test_lines_of_text_never_overlap(language: str) -> None:
         left = sorted(
             run.y_mm for run in runs(render_cover(replace(page, language=language))) if run.x_mm == pytest.approx(20)
         )
-        assert all(later - earlier > 2 for earlier, later in zip(left, left[1:], strict=False))
+        assert all(later - earlier > 2 for earlier, later in pairwise(left))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -193,7 +195,7 @@ def test_a_window_without_room_around_it_is_refused(y: float, h: float) -> None:
         ("nl", False, 90, "tot 90 dagen na de verzending"),
         ("nl", True, 90, "tot 90 dagen na de aflevering"),
         ("nl", False, 1, "tot 1 dag na de verzending"),
-        ("fr", False, 1, "pendant 1 jour à partir de l’envoi"),
+        ("fr", False, 1, "pendant 1 jour à partir de l\u2019envoi"),
         ("de", True, 30, "bis 30 Tage nach der Zustellung"),
         ("en", False, 365, "until 365 days after this letter was posted"),
     ],

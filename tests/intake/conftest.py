@@ -17,6 +17,7 @@ import apsw
 import pytest
 import tomli_w
 
+from gateway.app import Part as RunningPart
 from gateway.stores.ledger import MessageFilter
 
 if TYPE_CHECKING:
@@ -192,6 +193,12 @@ class Inside:
             text = await response.text()
         return next((float(found.removeprefix(line)) for found in text.splitlines() if found.startswith(line)), 0.0)
 
+    async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
+        """Return once `holds` does."""
+        async with asyncio.timeout(WAIT_S):
+            while not await holds():  # noqa: ASYNC110 - what happens inside the gateway sets no event out here
+                await asyncio.sleep(0.01)
+
 
 @pytest.fixture
 def inside() -> type[Inside]:
@@ -218,7 +225,24 @@ def moved_clock() -> MovedClock:
     return MovedClock()
 
 
+@pytest.fixture
+async def intake(make_house: Any) -> House:
+    """A gateway that takes letters over and delivers none: what it holds changes by requests alone."""
+    house: House = await make_house(parts=[RunningPart.INTAKE])
+    return house
+
+
 Edit = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def limited() -> Callable[..., Edit]:
+    """Return a maker of changes to `[limits]` of a configuration."""
+
+    def change(**limits: Any) -> Edit:
+        return lambda values: values.setdefault("limits", {}).update(limits)
+
+    return change
 
 
 @pytest.fixture
@@ -235,16 +259,3 @@ def registered(tmp_path: Path) -> Callable[..., str]:
         return str(folder)
 
     return write
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Return once `holds` does."""
-    async with asyncio.timeout(WAIT_S):
-        while not await holds():  # noqa: ASYNC110 - what happens inside the gateway sets no event out here
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture(name="eventually")
-def eventually_fixture() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
-    """Return a wait for a condition."""
-    return eventually

@@ -120,7 +120,7 @@ async def test_other_content_under_a_known_reference_is_a_conflict_that_names_th
 
 
 async def test_a_second_copy_waits_while_the_first_is_arriving(
-    house: House, connect: Any, make_post: Any, inside: Any, eventually: Any
+    house: House, connect: Any, make_post: Any, inside: Any
 ) -> None:
     sender = await house.sender()
     letter = house.pdf + bytes(600_000)
@@ -129,10 +129,12 @@ async def test_a_second_copy_waits_while_the_first_is_arriving(
     wire = await connect(house)
     await wire.send(whole[:-100_000])
 
-    async def is_arriving() -> bool:
-        return bool((await inside(house).traces()).blobs)
+    look = inside(house)
 
-    await eventually(is_arriving)
+    async def is_arriving() -> bool:
+        return bool((await look.traces()).blobs)
+
+    await look.until(is_arriving)
     for second in (message, replace(message, subject="Iets anders")):
         answer = await sender.post(sender.parts(second, [letter]))
         assert (answer.status, answer.code) == (409, "still-receiving")
@@ -148,7 +150,7 @@ async def test_a_second_copy_waits_while_the_first_is_arriving(
 
 
 async def test_a_first_copy_that_broke_off_leaves_nothing_and_frees_the_reference(
-    house: House, connect: Any, make_post: Any, inside: Any, eventually: Any
+    house: House, connect: Any, make_post: Any, inside: Any
 ) -> None:
     sender = await house.sender()
     letter = house.pdf + bytes(600_000)
@@ -163,9 +165,9 @@ async def test_a_first_copy_that_broke_off_leaves_nothing_and_frees_the_referenc
     async def has_none() -> bool:
         return not await has_traces()
 
-    await eventually(has_traces)
+    await look.until(has_traces)
     wire.break_off()
-    await eventually(has_none)
+    await look.until(has_none)
     assert (await look.traces()).messages == frozenset()
     assert (await sender.post(sender.parts(message, [letter]))).status == 201
 
@@ -186,9 +188,11 @@ async def test_only_acceptance_burns_a_reference(house: House) -> None:
 async def settled(sender: SenderHand, parts: list[Any]) -> Answer:
     """Send as a careful client does: again for as long as another copy is arriving."""
     async with asyncio.timeout(20):
-        while (answer := await sender.post(parts)).status == 409 and answer.code == "still-receiving":
+        while True:
+            answer = await sender.post(parts)
+            if answer.status != 409 or answer.code != "still-receiving":
+                return answer
             await asyncio.sleep(0.01)
-    return answer
 
 
 async def test_ten_copies_at_once_become_one_message(house: House) -> None:

@@ -17,6 +17,7 @@ from uuid import UUID
 import pytest
 from pypdf import PdfReader
 
+from gateway.config.providers import AddressBox
 from gateway.covers.maker import CoverMaker, CoverSettings
 from gateway.crypto.sealing import BlobHeader, seal, unseal
 from gateway.crypto.vault import Dek, Vault
@@ -26,7 +27,6 @@ from gateway.domain.message import Channel, Lane, PostalAddress, PrintOptions, R
 from gateway.domain.retention import CopyState, Keep
 from gateway.domain.routing import Route
 from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
-from gateway.provider_settings import AddressBox
 from gateway.records import personal
 from gateway.records.logs import LogBook
 from gateway.stores.files import FileBlobs

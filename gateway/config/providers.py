@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from gateway.config.reader import Table
+from gateway.config.values import BOOLEAN, Kind, choice, integer, number, of_text, path_in, text
 from gateway.domain.ids import parse_slug
 from gateway.domain.message import Channel
 from gateway.domain.routing import DEFAULT_CAPABILITIES
 from gateway.domain.status import DeliveryStatus
-from gateway.toml_reader import Table
-from gateway.toml_values import BOOLEAN, Kind, choice, integer, number, of_text, path_in, text
 
 ConflictMeans = Literal["doubt", "accepted"]
 PrintAuthorization = Literal["none", "api-key"]

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Final
 
+from gateway.config.reader import ConfigInvalid, Findings, Table, open_table
+from gateway.config.values import DATE, Kind, choice, integer, text
 from gateway.domain.staff import (
     MANAGERS,
     Part,
@@ -14,8 +16,6 @@ from gateway.domain.staff import (
     forbidden,
     incompatible,
 )
-from gateway.toml_reader import ConfigInvalid, Findings, Table, open_table
-from gateway.toml_values import DATE, Kind, choice, integer, text
 
 SELF: Final = "self"  # stands for the user id of the gateway's own process
 

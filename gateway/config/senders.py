@@ -12,6 +12,8 @@ from typing import Final
 
 from cryptography import x509
 
+from gateway.config.reader import Findings, Table, open_table, shown
+from gateway.config.values import BOOLEAN, DATE, choice, days, duration, integer, of_text, text
 from gateway.crypto.certs import SubjectUnreadable, parse_subject
 from gateway.domain.ids import EnterpriseNumber, parse_enterprise_number, parse_ovo_code, parse_slug
 from gateway.domain.message import Channel
@@ -28,8 +30,6 @@ from gateway.domain.registration import (
     Sender,
 )
 from gateway.domain.routing import FALLBACK_TRIGGERS
-from gateway.toml_reader import Findings, Table, open_table, shown
-from gateway.toml_values import BOOLEAN, DATE, choice, days, duration, integer, of_text, text
 
 FLEMISH_GOVERNMENT: Final = EnterpriseNumber("0316380841")  # one number, many bodies: the OVO code tells which
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from gateway.config.values import Kind, type_name
 from gateway.errors import FieldError, GatewayError
-from gateway.toml_values import Kind, type_name
 
 T = TypeVar("T")
 K = TypeVar("K")

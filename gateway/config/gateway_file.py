@@ -12,9 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
 
-from gateway.domain.message import Channel
-from gateway.domain.schedule import PollRules, RetryRules
-from gateway.limit_settings import (
+from gateway.config.limits import (
     Limits,
     Retention,
     Workers,
@@ -24,9 +22,9 @@ from gateway.limit_settings import (
     read_retry,
     read_workers,
 )
-from gateway.provider_settings import EboxProvider, PrintRestProvider, Provider, read_channels, read_providers
-from gateway.toml_reader import ConfigInvalid, Findings, Table, describe, open_table
-from gateway.toml_values import (
+from gateway.config.providers import Provider, read_channels, read_providers
+from gateway.config.reader import ConfigInvalid, Findings, Table, open_table
+from gateway.config.values import (
     ADDRESS,
     BOOLEAN,
     Address,
@@ -36,12 +34,8 @@ from gateway.toml_values import (
     text,
     web_address,
 )
-
-__all__ = [
-    "Address", "Admin", "ClientCa", "Config", "ConfigInvalid", "EboxProvider", "Environment", "Gateway", "Identifiers",
-    "Intake", "Limits", "Ops", "Portal", "PrintRestProvider", "Provider", "Receipts", "Retention", "Stores", "Workers",
-    "describe", "load",
-]  # fmt: skip
+from gateway.domain.message import Channel
+from gateway.domain.schedule import PollRules, RetryRules
 
 Revocation = Literal["hard-fail", "soft-fail"]
 TlsVersion = Literal["1.3", "1.2"]

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from gateway.config.reader import Table
+from gateway.config.values import duration, integer, number
 from gateway.domain.schedule import PollRules, RetryRules
-from gateway.toml_reader import Table
-from gateway.toml_values import duration, integer, number
 
 _DAY: Final = timedelta(days=1)
 _DAY_S: Final = 86_400.0

@@ -2,17 +2,43 @@
 How the gateway tells what it is doing: JSON log lines and Prometheus metrics.
 
 Log lines hold ids, states and codes, never content, keys or personal numbers. Metric names start with `gateway_` and
-end in their unit; labels have few values.
+end in their unit; labels have few values. Those whose values are known beforehand are there from the start, as 0:
+Prometheus sees no increase in a series that begins with its first event.
 """
 
 import json
 import logging
+import os
+import resource
 import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from gateway.domain.message import Channel, Lane
+from gateway.domain.status import DeliveryStatus
+from gateway.errors import Kind
+
+# What a visit to the portal can come to.
+PORTAL_OUTCOMES: Final = (
+    "opened", "downloaded", "receipt-downloaded", "download-broken-off", "wrong-code", "unknown-letter", "malformed",
+    "delayed", "not-available", "failed",
+)  # fmt: skip
+# The usual words of OpenSSL, and our own for a full house; there are rarer ones.
+HANDSHAKE_REASONS: Final = (
+    "too-many-connections", "peer-did-not-return-a-certificate", "unable-to-get-local-issuer-certificate",
+    "certificate-has-expired", "certificate-is-not-yet-valid", "certificate-revoked", "crl-has-expired",
+    "unable-to-get-certificate-crl", "unsuitable-certificate-purpose", "ee-certificate-key-too-weak", "http-request",
+    "unsupported-protocol", "no-shared-cipher",
+)  # fmt: skip
 _STANDARD: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -89,6 +115,25 @@ class Metrics:
         )
         self.retrievals = self._counter("gateway_retrievals", "Visits of recipients to the portal", "outcome")
         self.erased = self._counter("gateway_erased_messages", "Messages whose documents were erased")
+        self._begin_at_zero()
+        self.registry.register(ProcessFigures())
+
+    def _begin_at_zero(self) -> None:
+        for channel in Channel:
+            for lane in Lane:
+                self.accepted.labels(channel=channel, lane=lane)
+            for status in DeliveryStatus:
+                self.settled.labels(channel=channel, status=status)
+            self.retries.labels(channel=channel)
+        for code in Kind:
+            self.refused.labels(code=code)
+        for outcome in ("accepted", "refused"):
+            self.accept_seconds.labels(outcome=outcome)
+        for reason in HANDSHAKE_REASONS:
+            self.handshakes_refused.labels(reason=reason)
+        for outcome in PORTAL_OUTCOMES:
+            self.retrievals.labels(outcome=outcome)
+        self.in_flight.labels(edge="intake")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -98,3 +143,54 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=_SECONDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ReadFromProc:
+    resident_bytes: int
+    open_files: int
+
+
+class ProcessFigures(Collector):
+    """
+    What this process uses: processor time, memory, open files.
+
+    `/proc` is read in a thread, so that no scrape waits on the event loop for it; what is told of it was read just after
+    the scrape before. The library's own collector reads where it is called, needs more of `/proc` than a hardened unit
+    shows (`ProcSubset=pid`), and has names without our prefix.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._own = proc / "self"
+        self._started_at_s = time.time()
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="process-figures")
+        self._known: _ReadFromProc | None = None
+        self._reading: Future[_ReadFromProc | None] = self._reader.submit(self._read)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures; without `/proc`, those that need none."""
+        if self._reading.done():
+            self._known = self._reading.result()
+            self._reading = self._reader.submit(self._read)
+        yield GaugeMetricFamily(
+            "gateway_process_start_time_seconds", "When the process began, since 1970", self._started_at_s
+        )
+        yield CounterMetricFamily("gateway_process_cpu_seconds", "Processor time used", time.process_time())
+        if self._known is not None:
+            yield GaugeMetricFamily(
+                "gateway_process_resident_memory_bytes", "Memory in use", self._known.resident_bytes
+            )
+            most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            yield GaugeMetricFamily(
+                "gateway_process_open_files_ratio",
+                "Open files and connections, of those allowed",
+                self._known.open_files / most,
+            )
+
+    def _read(self) -> _ReadFromProc | None:
+        try:
+            pages = int((self._own / "statm").read_text("ascii").split()[1])
+            open_files = len(os.listdir(self._own / "fd"))
+        except OSError:
+            return None
+        return _ReadFromProc(resident_bytes=pages * resource.getpagesize(), open_files=open_files)

@@ -7,7 +7,9 @@ Exit codes: 0 done; 1 refused, or what was asked does not hold; 2 wrong use; 3 t
 import argparse
 import asyncio
 import logging
+import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +105,26 @@ async def _serve_until_told(config: Config, parts: Sequence[Part]) -> None:
             "ready",
             extra={"intake_port": now.intake_port, "portal_port": now.portal_port, "ops_port": now.ops_port},
         )
+        await _tell_service_manager("READY=1")
         await told.wait()
         _log.info("stopping")
+        await _tell_service_manager("STOPPING=1")
     _log.info("stopped")
+
+
+async def _tell_service_manager(state: str) -> None:
+    """Tell systemd how far we are, when it started us and listens (sd_notify(3), `Type=notify`)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    # A name that begins with @ stands in no file system (unix(7), abstract).
+    target = "\0" + address[1:] if address.startswith("@") else address
+
+    def send() -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.sendto(state.encode(), target)
+
+    try:
+        await asyncio.to_thread(send)
+    except OSError as error:
+        _log.warning("service manager not told", extra={"state": state, "error": type(error).__name__})

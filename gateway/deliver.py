@@ -7,11 +7,12 @@ the delivery with an action and a time in the ledger; the next worker takes it f
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from io import BytesIO
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
@@ -51,6 +52,8 @@ from gateway.stores.ledger import (
     Settlement,
 )
 
+_log: Final = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Letter:
@@ -82,7 +85,7 @@ class Letter:
 
 
 class Covers(Protocol):
-    """Makes the sealed cover page of a print delivery; see `gateway.records.covers`."""
+    """Makes the sealed cover page of a print delivery; see `gateway.covers.maker`."""
 
     async def ensure(self, letter: Letter) -> MessageRecord:
         """Return the message with the delivery's cover page among its documents, made now if there was none."""
@@ -212,6 +215,8 @@ async def _send(letter: Letter, deps: DeliverDeps, *, again: bool) -> Outcome:
         return _undelivered(letter, OutcomeUnknown("no answer before the attempt's deadline"), deps, again=again)
     except DeliveryError as error:
         return _undelivered(letter, error, deps, again=again)
+    except GatewayError as error:
+        return _unreadable(letter, error, deps, again=again)
     return _handed_over(letter, handover, deps)
 
 
@@ -260,6 +265,23 @@ def _undelivered(letter: Letter, error: DeliveryError, deps: DeliverDeps, *, aga
         case _:
             verdict = journey.after_unknown(state, now, deps.rules, can_reconcile=can_reconcile)
             return Outcome(name="unknown", verdict=verdict)
+
+
+def _unreadable(letter: Letter, error: GatewayError, deps: DeliverDeps, *, again: bool) -> Outcome:
+    """
+    A document of ours broke off: the call was cut off with it and handed nothing over.
+
+    Tried again like any trouble, ever more rarely, until a person must look.
+    """
+    delivery = str(letter.delivery.delivery_id)
+    _log.error("document unreadable", extra={"delivery": delivery, "error": f"{type(error).__name__}: {error}"})
+    state, now = _state(letter, deps), deps.clock()
+    if again:
+        verdict = journey.after_unknown(state, now, deps.rules, can_reconcile=True)
+    else:
+        verdict = replace(journey.after_unreachable(state, now, deps.rules), reason=None)  # not the provider's trouble
+    # The letter's description goes before its documents.
+    return Outcome(name="document-unreadable", verdict=verdict, disclosed=True)
 
 
 # ── Reconcile and poll ──

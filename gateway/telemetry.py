@@ -8,7 +8,6 @@ Prometheus sees no increase in a series that begins with its first event.
 
 import json
 import logging
-import os
 import resource
 import sys
 import time
@@ -148,15 +147,15 @@ class Metrics:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ReadFromProc:
     resident_bytes: int
-    open_files: int
+    open_files_ratio: float
 
 
 class ProcessFigures(Collector):
     """
     What this process uses: processor time, memory, open files.
 
-    `/proc` is read in a thread, so that no scrape waits on the event loop for it; what is told of it was read just after
-    the scrape before. The library's own collector reads where it is called, needs more of `/proc` than a hardened unit
+    `/proc` is read in a thread, so that the event loop never waits for it; what is told of it was read just after the
+    scrape before. The library's own collector reads where it is called, needs more of `/proc` than a hardened unit
     shows (`ProcSubset=pid`), and has names without our prefix.
     """
 
@@ -180,17 +179,20 @@ class ProcessFigures(Collector):
             yield GaugeMetricFamily(
                 "gateway_process_resident_memory_bytes", "Memory in use", self._known.resident_bytes
             )
-            most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             yield GaugeMetricFamily(
                 "gateway_process_open_files_ratio",
                 "Open files and connections, of those allowed",
-                self._known.open_files / most,
+                self._known.open_files_ratio,
             )
 
     def _read(self) -> _ReadFromProc | None:
         try:
             pages = int((self._own / "statm").read_text("ascii").split()[1])
-            open_files = len(os.listdir(self._own / "fd"))
+            open_files = sum(1 for _ in (self._own / "fd").iterdir())
         except OSError:
             return None
-        return _ReadFromProc(resident_bytes=pages * resource.getpagesize(), open_files=open_files)
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return _ReadFromProc(
+            resident_bytes=pages * resource.getpagesize(),
+            open_files_ratio=0.0 if allowed == resource.RLIM_INFINITY else open_files / allowed,
+        )

@@ -6,7 +6,6 @@ matrix; `reader` and `values` are how any of them is read: every mistake at once
 """
 
 from gateway.config.gateway_file import (
-    Address,
     Admin,
     ClientCa,
     Config,
@@ -23,6 +22,7 @@ from gateway.config.gateway_file import (
 from gateway.config.limits import Limits, Retention, Workers
 from gateway.config.providers import EboxProvider, PrintRestProvider, Provider
 from gateway.config.reader import ConfigInvalid, describe
+from gateway.config.values import Address
 
 __all__ = [
     "Address", "Admin", "ClientCa", "Config", "ConfigInvalid", "EboxProvider", "Environment", "Gateway", "Identifiers",

@@ -203,7 +203,7 @@ def registration(folder: Path, authorisation: Mapping[str, Any]) -> str:
     return str(folder)
 
 
-def simulators_at(clock: LeapingClock, certs: Path) -> Simulators:
+def simulators_at(clock: LeapingClock, certs: Path, ebox: Mapping[str, Any]) -> Simulators:
     client = Client(
         client_id=DEMO_CLIENT_ID,
         public_key=load_public_key(certs / "ebox-client.pem"),
@@ -211,27 +211,33 @@ def simulators_at(clock: LeapingClock, certs: Path) -> Simulators:
     )
     api_key = (certs / "print-api-key").read_text().strip()
     return Simulators(
-        ebox=EboxSimulator(clients=[client], clock=clock),
+        ebox=EboxSimulator(clients=[client], clock=clock, **ebox),
         print_house=PrintHouseSimulator(api_key=api_key, clock=clock, keep_bytes=True),
     )
 
 
 @pytest.fixture
 async def make_bench(make_house: "MakeHouse", certs: Path, tmp_path: Path) -> Any:
-    """Return a starter: `providers` changes the tables of both providers, `authorisation` that of the sender."""
+    """
+    Return a starter: `providers` changes the tables of both providers, `authorisation` that of the sender, `ebox`
+    holds options of its simulator.
+    """
     async with AsyncExitStack() as stack:
 
         async def start(
             *,
             providers: Mapping[str, Any] | None = None,
             authorisation: Mapping[str, Any] | None = None,
+            ebox: Mapping[str, Any] | None = None,
             change: Callable[[dict[str, Any]], None] | None = None,
             **options: Any,
         ) -> Bench:
             clock = LeapingClock()
-            simulators = await stack.enter_async_context(await asyncio.to_thread(simulators_at, clock, certs))
+            made = await asyncio.to_thread(simulators_at, clock, certs, ebox or {})
+            simulators = await stack.enter_async_context(made)
 
             def changed(values: dict[str, Any]) -> None:
+                values["polling"] = {}  # as rarely as in production: the clock leaps from one look to the next
                 for name, keys in (providers or {}).items():
                     values["providers"][name] |= keys
                 if authorisation is not None:

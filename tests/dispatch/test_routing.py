@@ -7,12 +7,13 @@ import pytest
 
 from gateway.domain.message import PostalAddress, PrintOptions, PrintProduct
 from gateway.simulators import magic
+from gateway.simulators.ebox_settings import DEMO_ORGANISATION
 from gateway.simulators.magic import PrintFate
 
 EBOX_THEN_PRINT = ("ebox-citizen", "print")
 COMPANY_THEN_PRINT = ("ebox-enterprise", "print")
 FINE_COMPANY = "0316380841"
-NO_RULES = {"fallback": []}
+NO_RULES = {"fallback": None}
 
 
 def living_at(name: str) -> PostalAddress:
@@ -178,8 +179,8 @@ async def test_a_letter_takes_the_channels_that_its_rules_name(make_bench: Any, 
     assert [(each["channel"], each["status"]) for each in view["deliveries"]] == [step[:2] for step in case.journeys]
 
 
-async def test_a_sender_without_mandate_waits_alone(bench: Any) -> None:
-    bench.ebox.boxes.__init__(mandates=[("0566988259", "0316380841")])
+async def test_a_sender_without_mandate_waits_alone(make_bench: Any) -> None:
+    bench = await make_bench(ebox={"mandates": [("0566988259", DEMO_ORGANISATION)]})
     other = await bench.house.sender("belasting")
     blocked = [await bench.send(channels=("ebox-citizen",)) for _ in range(6)]  # the circuit would open at five
     for message_id in blocked:

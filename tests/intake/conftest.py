@@ -42,10 +42,11 @@ def client_tls(certs: Path, name: str | None, maximum: ssl.TLSVersion = ssl.TLSV
 
 @dataclass
 class Wire:
-    """One raw connection."""
+    """One raw connection; `alert` is the last word of TLS that ended it."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    alert: str | None = None
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -56,7 +57,8 @@ class Wire:
         async with asyncio.timeout(WAIT_S):
             try:
                 head = await self.reader.readuntil(b"\r\n\r\n")
-            except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError) as error:
+                self.alert = error.reason if isinstance(error, ssl.SSLError) else None
                 return None
             status_line, *lines = head.decode("latin-1").split("\r\n")[:-2]
             headers = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -32,7 +32,6 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod
 from signxml.exceptions import InvalidInput, SignXMLException
@@ -250,7 +249,7 @@ def post(tls: ssl.SSLContext, message: bytes, documents: list[Document]) -> Answ
         connection.endheaders()
         try:
             for _, piece in pieces(boundary, message, documents):
-                connection.send(piece)  # type: ignore[arg-type]  # bytes or an iterator of them, as the library says
+                connection.send(piece)
         except (BrokenPipeError, ConnectionResetError):
             pass  # a gateway that refuses early answers before it has read everything
         response = connection.getresponse()
@@ -300,7 +299,7 @@ def verify(receipt: bytes, reference: str, kept: Path) -> str:
         # Only the receipt certificate that you were given may verify it; the one inside the receipt proves nothing.
         result = XMLVerifier().verify(
             receipt,
-            x509_cert=certificate.public_bytes(Encoding.PEM),
+            x509_cert=certificate,
             expect_config=SignatureConfiguration(location="./", expect_references=1),
         )
     except (SignXMLException, InvalidInput, etree.XMLSyntaxError) as error:

@@ -279,9 +279,9 @@ def _unreadable(letter: Letter, error: GatewayError, deps: DeliverDeps, *, again
     if again:
         verdict = journey.after_unknown(state, now, deps.rules, can_reconcile=True)
     else:
-        verdict = replace(journey.after_unreachable(state, now, deps.rules), reason=None)  # not the provider's trouble
+        verdict = replace(journey.after_unreachable(state, now, deps.rules), reason=Reason.DOCUMENT_UNREADABLE)
     # The letter's description goes before its documents.
-    return Outcome(name="document-unreadable", verdict=verdict, disclosed=True)
+    return Outcome(name=str(Reason.DOCUMENT_UNREADABLE), verdict=verdict, disclosed=True)
 
 
 # ── Reconcile and poll ──

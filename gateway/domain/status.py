@@ -64,6 +64,7 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     PROVIDER_TROUBLE = "provider-trouble"
     OUTCOME_UNKNOWN = "outcome-unknown"
+    DOCUMENT_UNREADABLE = "document-unreadable"
     GIVEN_UP = "given-up"
 
 

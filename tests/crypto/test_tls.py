@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import socket
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Sequence
@@ -416,3 +417,34 @@ def test_a_half_configured_edge_or_client_is_refused(certs: Path, tmp_path: Path
         (tmp_path / "empty.pem").touch()
         with pytest.raises(TlsRefused, match=why):
             client_context(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "alert"),
+    [
+        (None, "CERTIFICATE_REQUIRED"),
+        ("revoked", "CERTIFICATE_REVOKED"),
+        ("expired", "CERTIFICATE_EXPIRED"),
+        ("other-ca", "UNKNOWN_CA"),
+        ("server-only-eku", "UNSUPPORTED_CERTIFICATE"),
+    ],
+)
+async def test_a_refused_client_is_told_by_a_tls_alert(certs: Path, name: str | None, alert: str) -> None:
+    cas = [await asyncio.to_thread(dev_clients, certs, "hard-fail")]
+    edge = Edge()
+    async with serving(edge, await asyncio.to_thread(senders_edge, certs, edge, cas, "1.3"), cas):
+        told = await asyncio.to_thread(alert_to, edge.port, await asyncio.to_thread(sender, certs, name))
+    assert told is not None
+    assert alert in told
+
+
+def alert_to(port: int, context: ssl.SSLContext) -> str | None:
+    """Return OpenSSL's name of the alert that ends a connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname="localhost") as tls:
+                tls.sendall(b"who am I?\n")
+                tls.recv(100)
+        except ssl.SSLError as exc:
+            return exc.reason
+    return None

@@ -30,7 +30,7 @@ class Alert:
     """The handshake fails; the gateway counts the reason, and the sender's TLS library hears of it."""
 
     reason: str
-    alert: str | None = None
+    alert: str
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Problem:
 HARD: dict[str | None, Alert | Problem] = {
     None: Alert("peer-did-not-return-a-certificate", "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
     "other-ca": Alert("unable-to-get-local-issuer-certificate", "TLSV1_ALERT_UNKNOWN_CA"),
-    "unlisted-intermediate": Alert("unable-to-get-certificate-crl"),
-    "expired": Alert("certificate-has-expired"),
-    "not-yet-valid": Alert("certificate-is-not-yet-valid"),
-    "revoked": Alert("certificate-revoked"),
-    "server-only-eku": Alert("unsuitable-certificate-purpose"),
-    "no-digital-signature": Alert("unsuitable-certificate-purpose"),
-    "weak-key": Alert("ee-certificate-key-too-weak"),
+    "unlisted-intermediate": Alert("unable-to-get-certificate-crl", "TLSV1_ALERT_UNKNOWN_CA"),
+    "expired": Alert("certificate-has-expired", "SSLV3_ALERT_CERTIFICATE_EXPIRED"),
+    "not-yet-valid": Alert("certificate-is-not-yet-valid", "SSLV3_ALERT_BAD_CERTIFICATE"),
+    "revoked": Alert("certificate-revoked", "SSLV3_ALERT_CERTIFICATE_REVOKED"),
+    "server-only-eku": Alert("unsuitable-certificate-purpose", "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE"),
+    "no-digital-signature": Alert("unsuitable-certificate-purpose", "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE"),
+    "weak-key": Alert("ee-certificate-key-too-weak", "SSLV3_ALERT_BAD_CERTIFICATE"),
     "no-eku": Problem(Kind.SENDER_UNKNOWN, "no-client-auth-eku"),
     "unknown-sender": Problem(Kind.SENDER_UNKNOWN),
 }

@@ -284,7 +284,6 @@ def _require_own_directory(directory: Path) -> None:
     """
     with suppress(FileExistsError):
         directory.mkdir(_DIRECTORY_MODE)
-        directory.chmod(_DIRECTORY_MODE)
     state = directory.stat()
     if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or state.st_uid not in (os.geteuid(), 0):
         raise SocketRefused(f"others can write in {directory}; it must belong to the gateway's user: chmod go-w")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -33,7 +32,7 @@ from gateway.crypto.crls import (
     succeed,
 )
 from gateway.crypto.paths import verified_path
-from gateway.crypto.rejection import CertificateRejected, Rule
+from gateway.crypto.rejection import UNREADABLE_ERRORS, CertificateRejected, Rule
 from gateway.crypto.subjects import SubjectUnreadable, matches_subject, parse_subject, subject_text
 
 __all__ = [
@@ -92,7 +91,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
-    except ValueError as exc:
+    except UNREADABLE_ERRORS as exc:
         raise CertificateRejected(Rule.UNREADABLE, "not an X.509 certificate in DER") from exc
     _require_readable(certificate)
     return certificate
@@ -107,7 +106,7 @@ def parse_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
     """
     try:
         certificates = tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError as exc:
+    except UNREADABLE_ERRORS as exc:
         raise CertificateRejected(Rule.UNREADABLE, "no X.509 certificates in PEM") from exc
     for certificate in certificates:
         _require_readable(certificate)
@@ -128,7 +127,7 @@ def load_certificates(file: Path) -> tuple[x509.Certificate, ...]:
 def _require_readable(certificate: x509.Certificate) -> None:
     try:
         _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.public_key())
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm) as exc:
+    except UNREADABLE_ERRORS as exc:
         raise CertificateRejected(Rule.UNREADABLE, "a field, extension or key in it cannot be read") from exc
 
 

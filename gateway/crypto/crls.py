@@ -11,10 +11,9 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from gateway.crypto.rejection import CertificateRejected, Rule
+from gateway.crypto.rejection import UNREADABLE_ERRORS, CertificateRejected, Rule
 
 CRL_MAX_BYTES: Final = 10 * 1024 * 1024
 _DIGESTS: Final = frozenset({"sha256", "sha384", "sha512"})
@@ -101,7 +100,7 @@ def read_crls(encoded: bytes, authorities: Sequence[x509.Certificate]) -> tuple[
             sources = [x509.load_pem_x509_crl(_PEM_BEGIN + block) for block in blocks]
         else:
             sources = [x509.load_der_x509_crl(before)]
-    except ValueError as exc:
+    except UNREADABLE_ERRORS as exc:
         raise CertificateRejected(Rule.CRL_UNREADABLE, "not a revocation list in PEM or DER") from exc
     return tuple(_verified(source, authorities) for source in sources)
 
@@ -144,11 +143,12 @@ def state_in(crls: Iterable[RevocationList], certificate: x509.Certificate, now:
 
 def _verified(source: x509.CertificateRevocationList, authorities: Sequence[x509.Certificate]) -> RevocationList:
     try:
+        issuer = source.issuer
         extensions = tuple(source.extensions)
         digest = source.signature_hash_algorithm
         serials = frozenset(entry.serial_number for entry in source)
         next_update_at = source.next_update_utc
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm) as exc:
+    except UNREADABLE_ERRORS as exc:
         raise CertificateRejected(Rule.CRL_UNREADABLE, "a field or extension in it cannot be read") from exc
     if next_update_at is None:
         raise CertificateRejected(Rule.CRL_UNSUPPORTED, "it has no nextUpdate, so it would clear for ever")
@@ -172,7 +172,7 @@ def _verified(source: x509.CertificateRevocationList, authorities: Sequence[x509
     _require_signed(source, authorities)
     return RevocationList(
         source=source,
-        issuer=source.issuer,
+        issuer=issuer,
         this_update_at=source.last_update_utc,
         next_update_at=next_update_at,
         number=number,

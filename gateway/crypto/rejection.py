@@ -1,9 +1,24 @@
-"""The one error of everything that judges certificates, and the words for its reasons."""
+"""The one error of everything that judges certificates, the words for its reasons, and what the library raises."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from gateway.errors import GatewayError
+
+# All that the library raises on a certificate or list that is none, or on a field of it: a TypeError, for example, on
+# a name with an attribute of a type that it does not expect there.
+UNREADABLE_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
 
 
 class Rule(StrEnum):

@@ -47,6 +47,7 @@ done when it is called, so it grants nothing: it only allows the signature to be
 
 MESSAGE_LIMIT_BYTES: Final = 256 * 1024
 _DEPTH_LIMIT: Final = 32
+_NAMESPACES_LIMIT: Final = 32
 _ATTRIBUTE_FAULTS_SHOWN: Final = 10
 
 _XML_DECLARATION: Final = re.compile(rb"<\?xml\s[^>]*?\?>")
@@ -163,6 +164,9 @@ def _inspect(body: bytes, schema: etree.XMLSchema, root_name: str, limit_bytes: 
     in_signature = [fault for fault in faults if _is_within(fault, place)]
     if len(in_signature) < len(faults):
         raise _wrong([fault for fault in faults if fault not in in_signature])
+    # No schema sees declarations, and the time to write and canonicalise them grows with the square of their number.
+    if any(len(element.nsmap) > _NAMESPACES_LIMIT for element in root.iter(etree.Element)):
+        raise _malformed(f"more than {_NAMESPACES_LIMIT} namespaces declared around one element")
 
     # (4) SignedInfo, before any cryptography.
     if rule := broken_rule(signature, root.get("Id", "")):

@@ -75,11 +75,11 @@ class Environment:
             )
             await asyncio.to_thread(self._write_config, ports)
             await self._start_simulators(ports[3], ports[4])
+            self._stack.push_async_callback(self.stop_gateway)  # first, so that a start that is broken off ends too
             await self.start_gateway()
         except BaseException:
             await self._stack.aclose()
             raise
-        self._stack.push_async_callback(self.stop_gateway)
         return self
 
     async def __aexit__(

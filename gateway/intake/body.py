@@ -151,7 +151,7 @@ async def _next_part(reader: MultipartReader, pace: Pace) -> BodyPartReader | No
 
 
 def _require_plain(part: BodyPartReader) -> None:
-    names = [name.lower() for name in part.headers]
+    names = [name.lower() for name, _ in part.headers.items()]  # walking the headers themselves skips repeated names
     foreign = sorted(set(names) - _PART_HEADERS)
     if foreign or len(names) != len(set(names)):
         detail = f"a part has the header {foreign[0]}" if foreign else "a part has a header twice"

@@ -1,4 +1,4 @@
-"""An outsider: a folder with one recipe, certificates and a letter, and nothing of this project but the gateway's address."""
+"""An outsider: a folder with one recipe, certificates and a letter, and of this project nothing else."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
@@ -163,7 +163,7 @@ class LossyLine:
         self._server: asyncio.Server | None = None
         self._connections: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> "LossyLine":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         return self
 
@@ -232,7 +232,10 @@ def lossy_line(pdf: bytes) -> Callable[[House, str], LossyLine]:
         async def arrived() -> None:
             sender = await house.sender()
             async with asyncio.timeout(RUN_LIMIT_S):
-                while not (await sender.call("GET", f"/api/v1/messages?reference={reference}")).json["messages"]:
+                while True:
+                    answer = await sender.call("GET", f"/api/v1/messages?reference={reference}")
+                    if answer.json["messages"]:
+                        return
                     await asyncio.sleep(0.02)
 
         return LossyLine(house.url, len(pdf), arrived)

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,17 +11,22 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import Kind
+from gateway.intake.problems import PROBLEMS
+
 House = Any
 Outsider = Any
 MakeOutsider = Callable[..., Outsider]
 MakeLine = Any
+MakeHouse = Any
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
 SSIN = "90610100155"
 
-CURL = pytest.param("curl", marks=pytest.mark.needs("xmlsec1", "curl", "openssl"))
-PYTHON = pytest.param("python")
-JAVA = pytest.param("java", marks=pytest.mark.needs("javac", "java"))
-JAVA_WITH_LINE_BREAKS = pytest.param("ignoreLineBreaks=false", marks=pytest.mark.needs("javac", "java"))
+NEEDS_CURL = pytest.mark.needs("xmlsec1", "curl", "openssl")
+NEEDS_JAVA = pytest.mark.needs("javac", "java")
+EACH = pytest.mark.parametrize(
+    "recipe", [pytest.param("curl", marks=NEEDS_CURL), "python", pytest.param("java", marks=NEEDS_JAVA)]
+)
 
 
 async def held(house: House, reference: str, sender: str = "gemeente") -> list[Any]:
@@ -30,8 +36,18 @@ async def held(house: House, reference: str, sender: str = "gemeente") -> list[A
     return messages
 
 
-@pytest.mark.parametrize("sender", ["gemeente", "belasting"], ids=["EC", "RSA"])
-@pytest.mark.parametrize("recipe", [CURL, PYTHON, JAVA, JAVA_WITH_LINE_BREAKS])
+@pytest.mark.parametrize(
+    ("recipe", "sender"),
+    [
+        pytest.param("curl", "gemeente", id="curl, EC", marks=NEEDS_CURL),
+        pytest.param("curl", "belasting", id="curl, RSA", marks=NEEDS_CURL),
+        pytest.param("python", "gemeente", id="Python, EC"),
+        pytest.param("python", "belasting", id="Python, RSA"),
+        pytest.param("java", "gemeente", id="Java, EC", marks=NEEDS_JAVA),
+        pytest.param("java", "belasting", id="Java, RSA", marks=NEEDS_JAVA),
+        pytest.param("ignoreLineBreaks=false", "gemeente", id="Java, EC, line breaks", marks=NEEDS_JAVA),
+    ],
+)
 async def test_a_letter_is_accepted_once_and_the_same_command_gives_the_same_receipt(
     recipe: str, sender: str, house: House, make_outsider: MakeOutsider
 ) -> None:
@@ -54,7 +70,7 @@ async def test_a_letter_is_accepted_once_and_the_same_command_gives_the_same_rec
     assert len(await held(house, "2026-000123", sender)) == 1
 
 
-@pytest.mark.parametrize("recipe", [CURL, PYTHON, JAVA])
+@EACH
 async def test_after_a_lost_answer_the_recipe_sends_again_and_gets_the_first_receipt(
     recipe: str, house: House, make_outsider: MakeOutsider, lossy_line: MakeLine
 ) -> None:
@@ -67,7 +83,7 @@ async def test_after_a_lost_answer_the_recipe_sends_again_and_gets_the_first_rec
     assert len(outsider.kept("2026-7")) == 2  # one signed message, one receipt
 
 
-@pytest.mark.parametrize("recipe", [CURL, PYTHON, JAVA])
+@EACH
 async def test_a_recipient_without_a_file_is_typed_and_a_company_has_ten_digits(
     recipe: str, house: House, make_outsider: MakeOutsider
 ) -> None:
@@ -79,7 +95,7 @@ async def test_a_recipient_without_a_file_is_typed_and_a_company_has_ten_digits(
     assert [delivery["channel"] for delivery in message["deliveries"]] == ["ebox-enterprise"]
 
 
-@pytest.mark.parametrize("recipe", [CURL, PYTHON, JAVA])
+@EACH
 async def test_a_refusal_is_told_with_its_code_and_fix_and_nothing_is_tried_again(
     recipe: str, house: House, make_outsider: MakeOutsider
 ) -> None:
@@ -93,7 +109,25 @@ async def test_a_refusal_is_told_with_its_code_and_fix_and_nothing_is_tried_agai
     assert "receipt.xml" not in outsider.kept("2026-9")
 
 
-@pytest.mark.parametrize("recipe", [CURL, PYTHON, JAVA])
+@EACH
+async def test_a_pause_longer_than_minutes_is_left_to_a_later_run(
+    recipe: str, make_house: MakeHouse, make_outsider: MakeOutsider, tmp_path: Path
+) -> None:
+    def one_a_day(values: dict[str, Any]) -> None:
+        folder = Path(shutil.copytree(values["gateway"]["senders"], tmp_path / "senders"))
+        for file in folder.iterdir():
+            file.write_text(re.sub("messages_per_day = [0-9]+", "messages_per_day = 1", file.read_text("utf-8")))
+        values["gateway"]["senders"] = str(folder)
+
+    house = await make_house(one_a_day)
+    await (await house.sender()).accepted()
+    ended = await make_outsider(house, recipe).send("2026-13")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.startswith("429 ")
+    assert ended.err.count("quota-exceeded") == 1
+
+
+@EACH
 async def test_a_receipt_of_another_signer_is_not_believed(
     recipe: str, house: House, make_outsider: MakeOutsider
 ) -> None:
@@ -104,7 +138,7 @@ async def test_a_receipt_of_another_signer_is_not_believed(
     assert "receipt.xml" not in outsider.kept("2026-10")
 
 
-@pytest.mark.parametrize("recipe", [CURL, PYTHON, JAVA])
+@EACH
 async def test_a_personal_number_on_the_command_line_is_refused_and_not_repeated(
     recipe: str, house: House, make_outsider: MakeOutsider
 ) -> None:
@@ -113,7 +147,7 @@ async def test_a_personal_number_on_the_command_line_is_refused_and_not_repeated
     assert SSIN not in ended.err
 
 
-@pytest.mark.parametrize("recipe", [CURL, PYTHON, JAVA])
+@EACH
 async def test_without_an_address_the_message_is_signed_and_not_sent(
     recipe: str, house: House, make_outsider: MakeOutsider
 ) -> None:
@@ -144,7 +178,13 @@ def test_every_variable_that_a_recipe_reads_stands_in_the_example_with_an_explan
     assert read - constants == known
 
 
-# ── What other libraries send ──
+def test_every_error_in_the_guide_has_the_status_that_the_gateway_gives_it() -> None:
+    rows = re.findall(
+        r"^\| ((?:`[a-z-]+`(?:, )?)+) \| ([0-9]{3}) \|", (RECIPES / "README.md").read_text("utf-8"), re.MULTILINE
+    )
+    told = {code: int(status) for codes, status in rows for code in re.findall("[a-z-]+", codes)}
+    assert len(told) > 10
+    assert told == {code: PROBLEMS[Kind(code)].status for code in told}
 
 
 async def test_a_request_as_the_dotnet_library_writes_it_is_accepted(house: House) -> None:
@@ -155,8 +195,7 @@ async def test_a_request_as_the_dotnet_library_writes_it_is_accepted(house: Hous
     parts = [
         (b'Content-Type: application/xml\r\nContent-Disposition: form-data; name="message"', sender.sign(message)),
         (
-            b"Content-Type: application/pdf\r\n"
-            b'Content-Disposition: form-data; name="upfile1"; filename="brief-1.pdf"',
+            b'Content-Type: application/pdf\r\nContent-Disposition: form-data; name="upfile1"; filename="brief-1.pdf"',
             house.pdf,
         ),
     ]

@@ -11,6 +11,7 @@
 // command. RECIPIENT is a file as ../recipient.txt, or - to be asked: a personal number never stands on a command line.
 // The rest comes from the variables of ../sender.env. Exit codes: 0 accepted, 1 refused, 2 wrong use, 3 no answer.
 
+using System.Globalization;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Security;
@@ -26,6 +27,7 @@ using System.Xml.Linq;
 
 XNamespace ns = "urn:document-gateway:message:1";
 int[] pausesInSeconds = { 1, 2, 4, 8, 16, 32, 60 };
+const int longestPauseInSeconds = 300; // when the gateway asks for more, such as a new day, a later run takes over
 int[] tryAgain = { 408, 429, 500, 502, 503, 504 };
 
 try
@@ -103,7 +105,7 @@ XElement Build(string reference, string[] recipient, List<Enclosure> enclosures)
         new XAttribute("Id", "message"),
         Text("Gateway", Setting("GATEWAY_NAME")),
         Text("Reference", reference),
-        Text("CreatedAt", DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'")),
+        Text("CreatedAt", DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture)),
         new XElement(ns + "Sender",
             Text("EnterpriseNumber", Setting("SENDER_NUMBER")),
             Optional("SENDER_PROFILE") is { } profile ? Text("Profile", profile) : null),
@@ -216,14 +218,14 @@ async Task<(int, byte[])> SendUntilAnswered(byte[] message, List<Enclosure> encl
             if (!tryAgain.Contains(status) && !problem.Contains("still-receiving"))
                 throw new End(1, $"{status} {problem}"); // the same again would be refused again: mend it first
             Console.Error.WriteLine($"{status} {problem}");
-            if (pause > 0 && answer.Headers.RetryAfter?.Delta is { TotalSeconds: < 1000 } wait)
+            if (answer.Headers.RetryAfter?.Delta is { } wait)
                 pause = (int)wait.TotalSeconds;
         }
         catch (Exception error) when (error is HttpRequestException or TaskCanceledException or IOException)
         {
             Console.Error.WriteLine($"no answer: {error.Message}");
         }
-        if (attempt == pausesInSeconds.Length)
+        if (attempt == pausesInSeconds.Length || pause > longestPauseInSeconds)
             throw new End(3, "no acceptance yet; whether it arrived is unknown: give the same command again later");
         await Task.Delay(TimeSpan.FromSeconds(pause));
     }

@@ -12,6 +12,7 @@ umask 077 # what is written here names a person
 
 readonly MESSAGE_NAMESPACE=urn:document-gateway:message:1
 readonly RECEIPT_ROOT=urn:document-gateway:receipt:1:Receipt
+readonly LONGEST_PAUSE_S=300 # when the gateway asks for more, such as a new day, a later run takes over
 readonly DSIG=http://www.w3.org/2000/09/xmldsig
 
 say() { printf '%s\n' "$*" >&2; }
@@ -159,11 +160,13 @@ for pause_s in 1 2 4 8 16 32 60 0; do
     *) refused "$status $(<"$work/answer")" ;; # the same again would be refused again: mend it first
   esac
   say "$status $(<"$work/answer")"
-  if ((pause_s == 0)); then
+  if ((pause_s > 0)) && [[ ${retry_after:-} =~ ^[1-9][0-9]{0,8}$ ]]; then
+    pause_s=$retry_after
+  fi
+  if ((pause_s == 0 || pause_s > LONGEST_PAUSE_S)); then
     say "no acceptance yet; whether it arrived is unknown: give the same command again later"
     exit 3
   fi
-  [[ ! ${retry_after:-} =~ ^[0-9]{1,3}$ ]] || pause_s=$retry_after
   sleep "$pause_s"
 done
 

@@ -78,6 +78,7 @@ public final class SendLetter {
     private static final Duration CONNECT_TIMEOUT = Duration.ofSeconds(10);
     private static final Duration ANSWER_TIMEOUT = Duration.ofMinutes(5); // from the first byte sent to the answer
     private static final List<Integer> PAUSES_S = List.of(1, 2, 4, 8, 16, 32, 60);
+    private static final int LONGEST_PAUSE_S = 300; // asked for more, such as a new day, a later run takes over
     private static final Set<Integer> TRY_AGAIN = Set.of(408, 429, 500, 502, 503, 504);
 
     /** One file of the letter, and how it stands in the message. */
@@ -330,11 +331,11 @@ public final class SendLetter {
                 }
                 System.err.println(problem);
                 String retryAfter = answer.headers().firstValue("Retry-After").orElse("");
-                pauseS = pauseS > 0 && retryAfter.matches("[0-9]{1,3}") ? Integer.parseInt(retryAfter) : pauseS;
+                pauseS = retryAfter.matches("[0-9]{1,9}") ? Integer.parseInt(retryAfter) : pauseS;
             } catch (IOException error) { // a time-out is one too
                 System.err.println("no answer: " + error);
             }
-            if (attempt == PAUSES_S.size()) {
+            if (attempt == PAUSES_S.size() || pauseS > LONGEST_PAUSE_S) {
                 throw new End(3, "no acceptance yet; whether it arrived is unknown: give the same command again later");
             }
             Thread.sleep(Duration.ofSeconds(pauseS).toMillis());

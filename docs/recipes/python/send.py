@@ -41,6 +41,7 @@ from signxml.verifier import SignatureConfiguration, VerifyResult, XMLVerifier
 MESSAGE = "{urn:document-gateway:message:1}"
 RECEIPT = "{urn:document-gateway:receipt:1}"
 PAUSES_S = (1, 2, 4, 8, 16, 32, 60)
+LONGEST_PAUSE_S = 300  # when the gateway asks for more, such as a new day, a later run takes over
 TRY_AGAIN = {408, 429, 500, 502, 503, 504}
 ADDRESS = ("name", "street", "house number", "box", "postcode", "municipality", "country")
 
@@ -216,8 +217,8 @@ def send_until_answered(message: bytes, documents: list[Document]) -> Answer:
     tls = ssl.create_default_context(cafile=setting("GATEWAY_CA"))
     tls.minimum_version = ssl.TLSVersion.TLSv1_3
     tls.load_cert_chain(setting("SENDER_CERTIFICATE"), setting("SENDER_KEY"))
-    for pause_s in (*PAUSES_S, None):
-        pause: float | None = pause_s
+    for usual_pause_s in (*PAUSES_S, None):
+        pause_s = usual_pause_s
         try:
             answer = post(tls, message, documents)
         except (OSError, http.client.HTTPException) as error:  # no answer, or a broken one
@@ -229,10 +230,11 @@ def send_until_answered(message: bytes, documents: list[Document]) -> Answer:
             if answer.status not in TRY_AGAIN and "still-receiving" not in problem:
                 end(1, f"{answer.status} {problem}")  # the same again would be refused again: mend it first
             say(f"{answer.status} {problem}")
-            if pause is not None and re.fullmatch("[0-9]{1,3}", answer.retry_after):
-                pause = int(answer.retry_after)
-        if pause is not None:
-            time.sleep(pause)
+            if pause_s is not None and re.fullmatch("[0-9]{1,9}", answer.retry_after):
+                pause_s = int(answer.retry_after)
+        if pause_s is None or pause_s > LONGEST_PAUSE_S:
+            break
+        time.sleep(pause_s)
     end(3, "no acceptance yet; whether it arrived is unknown: give the same command again later")
 
 

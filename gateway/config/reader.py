@@ -210,6 +210,12 @@ class Table:
 
 def open_table(file: Path, findings: Findings) -> Table | None:
     """Read a TOML file. None when it cannot be read; the reason is among the findings."""
+    text = read_text(file, findings)
+    return None if text is None else parse_table(text, shown(file), file.absolute().parent, findings)
+
+
+def read_text(file: Path, findings: Findings) -> str | None:
+    """Read a file of UTF-8, as it is. None when it cannot be read; the reason is among the findings."""
     name = shown(file)
     try:
         with file.open("rb") as stream:
@@ -221,14 +227,20 @@ def open_table(file: Path, findings: Findings) -> Table | None:
         findings.add(name, f"is larger than {_LARGEST_FILE_BYTES} bytes")
         return None
     try:
-        values = tomllib.loads(content.decode("utf-8"))
+        return content.decode("utf-8")
     except UnicodeDecodeError as exc:
         findings.add(name, f"is not UTF-8: byte {exc.start}")
         return None
+
+
+def parse_table(text: str, name: str, folder: Path, findings: Findings) -> Table | None:
+    """Read TOML that stood in a file called `name`. None when it is none; the reason is among the findings."""
+    try:
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         findings.add(name, f"is not TOML: {exc}")
         return None
-    return Table(values, file=name, path="", folder=file.absolute().parent, findings=findings)
+    return Table(values, file=name, path="", folder=folder, findings=findings)
 
 
 def shown(file: Path) -> str:

@@ -15,7 +15,7 @@ from cryptography import x509
 from gateway.config.reader import Findings, Table, open_table, shown
 from gateway.config.values import BOOLEAN, DATE, choice, days, duration, integer, of_text, text
 from gateway.crypto.certs import SubjectUnreadable, parse_subject
-from gateway.domain.ids import EnterpriseNumber, parse_enterprise_number, parse_ovo_code, parse_slug
+from gateway.domain.ids import EnterpriseNumber, holds_ssin, parse_enterprise_number, parse_ovo_code, parse_slug
 from gateway.domain.message import Channel
 from gateway.domain.registration import (
     Authorisation,
@@ -59,7 +59,7 @@ def load_categories(file: Path) -> dict[str, str]:
         ConfigInvalid: the file cannot be read or holds mistakes; all of them.
     """
     findings = Findings()
-    categories = _read_categories(file, findings)
+    categories = _read_categories(open_table(file, findings))
     findings.raise_if_any()
     return categories or {}
 
@@ -76,14 +76,28 @@ def load_registration(
         ConfigInvalid: a file cannot be read or holds mistakes; all mistakes of all files.
     """
     findings = Findings()
-    categories = _read_categories(categories_file, findings)
+    categories = open_table(categories_file, findings)
+    tables = [open_table(file, findings) for file in sender_files(senders_dir, findings)]
+    return build_registration(categories, tables, findings, version=version, authorities=authorities)
+
+
+def build_registration(
+    categories_root: Table | None,
+    sender_roots: Iterable[Table | None],
+    findings: Findings,
+    *,
+    version: int,
+    authorities: Collection[str] | None,
+) -> Registration:
+    """
+    Make one whole of files that were opened; None stands for one that could not be, with its reason in `findings`.
+
+    Raises:
+        ConfigInvalid: everything in `findings`, also what was there before.
+    """
+    categories = _read_categories(categories_root)
     known_names = _Known(categories=categories, authorities=authorities)
-    read = [
-        (table, sender)
-        for file in _sender_files(senders_dir, findings)
-        if (table := open_table(file, findings)) is not None
-        for sender in [_read_sender(table, known_names)]
-    ]
+    read = [(root, _read_sender(root, known_names)) for root in sender_roots if root is not None]
     _check_together(read)
     findings.raise_if_any()
     return Registration(
@@ -101,8 +115,7 @@ class _Known:
     authorities: Collection[str] | None
 
 
-def _read_categories(file: Path, findings: Findings) -> dict[str, str] | None:
-    root = open_table(file, findings)
+def _read_categories(root: Table | None) -> dict[str, str] | None:
     if root is None:
         return None
     table = root.table("categories")
@@ -115,13 +128,18 @@ def _read_categories(file: Path, findings: Findings) -> dict[str, str] | None:
     return categories or None
 
 
-def _sender_files(folder: Path, findings: Findings) -> list[Path]:
+def sender_files(folder: Path, findings: Findings) -> list[Path]:
+    """Return the files of senders in a folder, by name; what is wrong with it is among the findings."""
     try:
         # A name that begins with a dot is an editor's or a mount's, never a sender's.
-        return sorted(path for path in folder.iterdir() if path.suffix == ".toml" and not path.name.startswith("."))
+        files = sorted(path for path in folder.iterdir() if path.suffix == ".toml" and not path.name.startswith("."))
     except OSError as exc:
         findings.add(shown(folder), f"cannot be read: {exc.strerror}")
         return []
+    for file in files:
+        if not file.name.isascii() or not file.name.isprintable():
+            findings.add(shown(folder), "holds a file whose name is not plain ASCII; name it by the enterprise number")
+    return files
 
 
 def _read_sender(root: Table, known_names: _Known) -> Sender:
@@ -221,6 +239,8 @@ def _subject(written: str) -> str:
         raise ValueError(
             "must be a subject in the form CN=host.example,O=Organisation,C=BE (RFC 4514), without spaces after commas"
         ) from None
+    if holds_ssin(written):
+        raise ValueError("holds a personal number, which may stand in no registration; name the key: spki_sha256")
     return written
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +42,7 @@ GATEWAY: Final = "gateway.dev.example"
 COMPANY: Final = EnterpriseNumber("0316380841")
 _FOLLOW: Final = FollowRules(first_wait_s=0.1, longest_wait_s=0.5)
 _ARRIVES_WITHIN_S: Final = 90.0
+_BROKEN_OFF: Final = 130  # as shells tell of a program that a signal ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +121,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Run the demonstration; return the exit code."""
+    """
+    Run the demonstration; return the exit code, 130 when a signal broke it off. Nothing that it started is left.
+
+    Raises:
+        DemoFailed: it cannot begin, or not go on.
+    """
+    work = asyncio.create_task(_demonstrate(arguments))
+    _on_signal(work.cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not work.cancelled():
+            raise
+        return _BROKEN_OFF
+
+
+async def _demonstrate(arguments: argparse.Namespace) -> int:
     if arguments.json and not arguments.keep:
         raise DemoFailed("--json goes with --keep")
-    pdf = await asyncio.to_thread(arguments.pdf.read_bytes) if arguments.pdf is not None else _made_up_letter()
+    pdf = await asyncio.to_thread(_read_pdf, arguments.pdf) if arguments.pdf is not None else _made_up_letter()
     account = Account(sys.stderr if arguments.json else sys.stdout)
     if not arguments.json:
         account.say("Setting up: certificates, stores, a simulated e-Box and print house, the gateway …")
@@ -141,9 +158,20 @@ async def run(arguments: argparse.Namespace) -> int:
 
 async def _until_told() -> None:
     told = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    _on_signal(told.set)
     await told.wait()
+
+
+def _on_signal(then: Callable[[], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, then)
+
+
+def _read_pdf(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DemoFailed(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _made_up_letter() -> bytes:

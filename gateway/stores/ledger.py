@@ -10,7 +10,7 @@ The ledger: who sent what to whom, where it stands, and what is to be done next.
 - Personal values arrive sealed; the ledger never sees them in clear.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -20,6 +20,7 @@ from uuid import UUID
 from gateway.crypto.vault import DekRow, IndexKeyRow, KekRow
 from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId
 from gateway.domain.message import Channel, Lane, PrintOptions
+from gateway.domain.needs import LiveUse
 from gateway.domain.retention import CopyState, Keep
 from gateway.domain.routing import Route
 from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
@@ -277,6 +278,53 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeedEvent:
+    """A traffic-log entry about a message in its sender's feed; `number` counts from 1 without gap."""
+
+    number: int
+    at: datetime
+    event: str
+    message_id: MessageId
+    delivery_id: DeliveryId | None
+    reference: str | None  # None: the message's metadata are gone
+    profile: str | None
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedPage:
+    """
+    A part of a sender's feed, as far as it was looked at: everything through `next_number`.
+
+    `epoch` is that of the whole ledger; events through `removed_through` are gone; `last_number` is the newest.
+    """
+
+    events: tuple[FeedEvent, ...]
+    epoch: UUID
+    removed_through: int
+    last_number: int
+    next_number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceRecord:
+    """The signed statement about the `number`-th traffic-log entry of a message, as it was first given."""
+
+    message_id: MessageId
+    number: int
+    jws: str
+    signed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaUse:
+    """What a profile used of its quota on one day."""
+
+    messages: int
+    paper: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDepth:
     """How many deliveries of a channel wait for an action, and since when the oldest one is due."""
 
@@ -284,6 +332,31 @@ class QueueDepth:
     action: str
     count: int
     oldest_due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RegistrationVersion:
+    """
+    What was in force from `at` until the next version.
+
+    `text` is every file as it was validated (see `gateway.config.registration_files`), None in versions from before
+    texts were kept; `digest` is its SHA-256; `author` a person, or what happened.
+    """
+
+    version: int
+    digest: bytes
+    author: str
+    at: datetime
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspension:
+    """A sender whose requests are all refused until it is resumed."""
+
+    sender: EnterpriseNumber
+    at: datetime
+    reason: str
 
 
 class Ledger(Protocol):
@@ -339,6 +412,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def quota_use(self, sender: EnterpriseNumber, day: date) -> Mapping[str, QuotaUse]:
+        """Return what each of the sender's profiles used on `day`; a profile that used nothing may be missing."""
+        ...
+
     async def is_suspended(self, sender: EnterpriseNumber) -> bool:
         """Tell whether an operator suspended this sender."""
         ...
@@ -376,7 +453,44 @@ class Ledger(Protocol):
         ...
 
     async def timeline(self, message_id: MessageId) -> list[TimelineEntry]:
-        """Return the traffic-log entries of a message, in order."""
+        """Return the traffic-log entries of a message, in order; entries are only ever added at the end."""
+        ...
+
+    # evidence
+    async def evidence(self, message_id: MessageId) -> list[EvidenceRecord]:
+        """Return the statements about a message that were given so far, in order of their numbers."""
+        ...
+
+    async def add_evidence(self, statements: Sequence[EvidenceRecord]) -> None:
+        """Keep statements for ever. Of two about the same entry the first stays, and the second is forgotten."""
+        ...
+
+    # feed
+    async def number_events(self, *, at: datetime, limit: int) -> int:
+        """
+        Number the traffic-log entries about messages that have no number yet, each in its sender's feed: from 1,
+        without gap, in order of commit. Looks at up to `limit` committed log entries; returns how many it looked at.
+
+        No event is ever seen before one with a lower number; calls at the same time number nothing twice.
+        """
+        ...
+
+    async def events(
+        self, sender: EnterpriseNumber, profiles: frozenset[str] | None, *, after_number: int, limit: int
+    ) -> FeedPage:
+        """
+        Return up to `limit` events of the sender's feed after `after_number`, those of other profiles left out.
+
+        `profiles` None: all. A page may be empty and its `next_number` beyond `after_number` all the same.
+        """
+        ...
+
+    async def forget_events(self, *, numbered_before: datetime, limit: int) -> int:
+        """Remove up to `limit` of the oldest events of feeds, from the front; return how many. The log stays."""
+        ...
+
+    async def begin_epoch(self, at: datetime) -> UUID:
+        """Give the ledger a new epoch, which ends every cursor into a feed: for when a backup was restored."""
         ...
 
     # delivery
@@ -434,6 +548,18 @@ class Ledger(Protocol):
         """
         ...
 
+    async def cancel(self, message_id: MessageId, settlement: Settlement) -> bool:
+        """
+        Stop a message for which no provider was called: its one delivery is settled, whoever may hold it.
+
+        False when it is not accepted or scheduled any more; nothing changed. A worker that holds the delivery gets
+        `LeaseLost` when it is about to call the provider.
+
+        Raises:
+            LeaseLost: the message changed since it was read.
+        """
+        ...
+
     async def decide(self, delivery_id: DeliveryId, settlement: Settlement) -> bool:
         """Carry out a person's decision on a delivery that waits for one; False when it does not."""
         ...
@@ -484,11 +610,39 @@ class Ledger(Protocol):
         """Forbid these blobs for ever and return those that were forbidden: the ones that no document needs."""
         ...
 
-    # care
-    async def registration_version(self, digest: bytes, *, author: str, at: datetime) -> int:
-        """Return the number of the registration in force, adding a version when the digest is new."""
+    # registration
+    async def registration_number(self) -> int:
+        """Return the number of the registration in force, 0 when there is none yet."""
         ...
 
+    async def registration_in_force(self) -> RegistrationVersion | None:
+        """Return the registration with the highest number."""
+        ...
+
+    async def add_registration(self, new: RegistrationVersion, entries: Sequence[LogEntry]) -> bool:
+        """
+        Put the next registration in force, with the log entries about it; False, and nothing of it is kept, when its
+        number is not the one after the highest, because somebody else was faster.
+        """
+        ...
+
+    async def live_uses(self) -> list[LiveUse]:
+        """Return what the messages on which something is still to be done use, and how many they are."""
+        ...
+
+    async def suspend(self, suspension: Suspension, entries: Sequence[LogEntry]) -> bool:
+        """Suspend a sender, with the log entries about it; False, and nothing changes, when it is suspended already."""
+        ...
+
+    async def resume(self, sender: EnterpriseNumber, entries: Sequence[LogEntry]) -> bool:
+        """End a suspension, with the log entries about it; False, and nothing changes, when there is none."""
+        ...
+
+    async def suspensions(self) -> list[Suspension]:
+        """Return the suspended senders, the longest suspended first."""
+        ...
+
+    # care
     async def heartbeat(self, at: datetime) -> None:
         """Commit something, to prove that commits work."""
         ...

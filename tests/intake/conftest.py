@@ -201,6 +201,14 @@ class Inside:
             while not await holds():  # noqa: ASYNC110 - what happens inside the gateway sets no event out here
                 await asyncio.sleep(0.01)
 
+    async def until_metric(self, value: float, name: str, **labels: str) -> None:
+        """Return once a figure has this value."""
+
+        async def has_value() -> bool:
+            return await self.metric(name, **labels) == value
+
+        await self.until(has_value)
+
 
 @pytest.fixture
 def inside() -> type[Inside]:

@@ -21,8 +21,9 @@ OTHER_CITIZEN = "90610100551"
 DOSSIER = {"dossierId", "category", "from", "until", "registeredAt", "endedAt", "inForce"}
 
 
-def dossier(ssin: str = CITIZEN, **changes: Any) -> dict[str, Any]:
-    return {"recipient": {"ssin": ssin}, "category": "building-permit", "from": "2026-01-01", **changes}
+def dossier(about: str = CITIZEN, **changes: Any) -> dict[str, Any]:
+    usual: dict[str, Any] = {"recipient": {"ssin": about}, "category": "building-permit", "from": "2026-01-01"}
+    return usual | changes
 
 
 async def register(sender: SenderHand, *dossiers: dict[str, Any]) -> list[str]:
@@ -135,9 +136,9 @@ async def test_wrong_dossiers_are_all_told_at_once_and_none_is_registered(intake
         dossier(recipient=None),
         dossier(category="social-benefit"),
         dossier(category=["building-permit"]),
-        dossier(**{"from": "yesterday"}),
-        dossier(**{"from": None}),
-        dossier(**{"from": "0001-01-01"}),
+        dossier() | {"from": "yesterday"},
+        dossier() | {"from": None},
+        dossier() | {"from": "0001-01-01"},
         dossier(until="2025-12-31"),
         dossier(colour="red"),
         "dossier",
@@ -178,7 +179,8 @@ async def test_a_call_about_dossiers_takes_one_to_a_thousand(
     assert answer.status == 200, answer.body
     (listed,) = answer.json.values()
     assert len(listed) == 1_000
-    for body in ({name: []}, {name: [item] * 1_001}, {name: item}, {name: [item], "other": 1}, {}, [item]):
+    bodies: list[Any] = [{name: []}, {name: [item] * 1_001}, {name: item}, {name: [item], "other": 1}, {}, [item]]
+    for body in bodies:
         answer = await sender.call_json(path, body)
         assert (answer.status, answer.code) == (400, "bad-request")
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:
     from house import House, Part, SenderHand
 
-LIST = "/api/v1/messages"
+IN_FLIGHT = "gateway_requests_in_flight_requests"
 GOOD = b"GET /api/v1/messages HTTP/1.1\r\nHost: localhost\r\n\r\n"
 FORM = b"Content-Type: multipart/form-data; boundary=simple-boundary\r\n"
 POST = b"POST /api/v1/messages HTTP/1.1\r\nHost: localhost\r\n" + FORM
@@ -300,17 +300,9 @@ async def test_a_connection_that_breaks_off_leaves_nothing_and_is_no_error_of_th
         wire = await connect(intake)
         await wire.send(octets[:cut])
         if cut > header_end:
-
-            async def is_running() -> bool:
-                return bool(await look.metric("gateway_requests_in_flight_requests", edge="intake") == 1.0)
-
-            await look.until(is_running)
+            await look.until_metric(1, IN_FLIGHT, edge="intake")
         wire.break_off()
-
-        async def is_idle() -> bool:
-            return bool(await look.metric("gateway_requests_in_flight_requests", edge="intake") == 0.0)
-
-        await look.until(is_idle)
+        await look.until_metric(0, IN_FLIGHT, edge="intake")
     traces = await look.traces()
     assert (traces.blobs, traces.messages) == (frozenset(), frozenset())
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
@@ -324,12 +316,14 @@ async def test_a_half_closed_connection_is_not_taken_for_a_whole_body(
     octets = make_post(sender.parts(sender.message()))
     head, _, body = octets.partition(b"\r\n\r\n")
     unsized = b"\r\n".join(line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length"))
-    for whole in (octets[:-100], unsized + b"\r\n\r\n" + body):
+    look = inside(intake)
+    for number, whole in enumerate((octets[:-100], unsized + b"\r\n\r\n" + body), start=1):
         wire = await connect(intake)
         await wire.send(whole)
         wire.writer.transport.close()
-        await wire.end()
-    assert (await inside(intake).traces()).messages == frozenset()
+        counted = {"edge": "intake", "route": "POST /api/v1/messages", "status": "400"}
+        await look.until_metric(number, "gateway_requests_total", **counted)
+    assert (await look.traces()).messages == frozenset()
 
 
 # ── Slowness ──

@@ -641,11 +641,7 @@ async def test_a_busy_gateway_keeps_nothing_and_says_when_to_come_back(
     wire = await connect(house)
     await wire.send(whole[:-1_000])
     look = inside(house)
-
-    async def is_busy() -> bool:
-        return bool(await look.metric("gateway_requests_in_flight_requests", edge="intake") == 1.0)
-
-    await look.until(is_busy)
+    await look.until_metric(1, "gateway_requests_in_flight_requests", edge="intake")
     answer = await sender.post(sender.parts(other))
     check_problem(answer, Kind.OVERLOADED, "send the same request again")
     assert (await look.traces()).messages == frozenset()

@@ -139,6 +139,18 @@ async def test_a_receipt_of_another_signer_is_not_believed(
 
 
 @EACH
+async def test_a_receipt_for_a_message_that_was_not_kept_is_not_believed(
+    recipe: str, house: House, make_outsider: MakeOutsider
+) -> None:
+    outsider = make_outsider(house, recipe)
+    assert (await outsider.send("2026-14")).code == 0
+    shutil.rmtree(outsider.folder / "sent")
+    ended = await outsider.send("2026-14")  # signed anew: other bytes than those that were accepted
+    assert (ended.code, ended.out) == (1, "")
+    assert "the receipt is for a signed message that is not in" in ended.err
+
+
+@EACH
 async def test_a_personal_number_on_the_command_line_is_refused_and_not_repeated(
     recipe: str, house: House, make_outsider: MakeOutsider
 ) -> None:

@@ -98,7 +98,7 @@ public final class SendLetter {
     private SendLetter() {}
 
     public static void main(String[] arguments) throws Exception {
-        // Since version 9 the JDK breaks long Base64 values with CR LF, which shows as "&#13;" in SignatureValue. That is
+        // The JDK breaks long Base64 values with CR LF, which shows as "&#13;" in SignatureValue. That is
         // valid and the gateway takes it, but not every reader does. To be set before the first signature is made.
         if (System.getProperty(LINE_BREAKS) == null) {
             System.setProperty(LINE_BREAKS, "true");

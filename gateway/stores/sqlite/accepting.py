@@ -1,6 +1,6 @@
 """The commit point of acceptance: one reference, one quota unit, one message."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Final
 from uuid import UUID
@@ -10,7 +10,7 @@ import apsw
 
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.errors import Kind, Refusal
-from gateway.stores.ledger import KnownReference, MessageRecord, NewMessage
+from gateway.stores.ledger import KnownReference, MessageRecord, NewMessage, QuotaUse
 from gateway.stores.sqlite.erasing import refuse_tombstones
 from gateway.stores.sqlite.keys import add_deks
 from gateway.stores.sqlite.logs import append
@@ -30,7 +30,7 @@ INSERT INTO quota (sender, profile, day, messages, paper)
 SELECT :sender, :profile, :day, 1, 0 WHERE :limit IS NULL OR :limit >= 1
 ON CONFLICT (sender, profile, day) DO UPDATE SET messages = messages + 1 WHERE :limit IS NULL OR messages < :limit
 """
-_SUSPENDED: Final = "SELECT count(*) FROM suspension WHERE sender = ?"
+_USE: Final = "SELECT profile, messages, paper FROM quota WHERE sender = ? AND day = ?"
 
 
 def record(connection: apsw.Connection, new: NewMessage, clock: Callable[[], datetime]) -> KnownReference | None:
@@ -54,9 +54,10 @@ def find_reference(
     return None if row is None else KnownReference(message_id=MessageId(UUID(bytes=row[0])), content_sha256=row[1])
 
 
-def is_suspended(connection: apsw.Connection, sender: EnterpriseNumber) -> bool:
-    """See `Ledger.is_suspended`."""
-    return bool(connection.execute(_SUSPENDED, (sender,)).get)
+def quota_use(connection: apsw.Connection, sender: EnterpriseNumber, day: date) -> Mapping[str, QuotaUse]:
+    """See `Ledger.quota_use`."""
+    rows = connection.execute(_USE, (sender, day.isoformat()))
+    return {profile: QuotaUse(messages=messages, paper=paper) for profile, messages, paper in rows}
 
 
 def _burn_reference(connection: apsw.Connection, message: MessageRecord) -> KnownReference | None:

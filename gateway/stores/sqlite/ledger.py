@@ -7,19 +7,22 @@ writer's thread or to a reader's. The promises stand in `stores/ledger.py`, the 
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Self
 from uuid import UUID
 
 from gateway.crypto.vault import DekRow, IndexKeyRow, KekRow
 from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId
+from gateway.domain.needs import LiveUse
 from gateway.stores.ledger import (
     Claim,
     DeliveryRecord,
     DocumentRecord,
     DossierRecord,
+    EvidenceRecord,
+    FeedPage,
     KnownReference,
     LogEntry,
     MessageFilter,
@@ -27,17 +30,23 @@ from gateway.stores.ledger import (
     NewMessage,
     Page,
     QueueDepth,
+    QuotaUse,
+    RegistrationVersion,
     RetrievalRecord,
     Settlement,
+    Suspension,
     TimelineEntry,
 )
 from gateway.stores.sqlite import (
     accepting,
     claiming,
     erasing,
+    feeding,
     keys,
     logs,
+    proving,
     reading,
+    registering,
     retrieving,
     settling,
     watching,
@@ -140,9 +149,13 @@ class SqliteLedger:
         """See `Ledger.record`."""
         return await self._writer.run(lambda c: accepting.record(c, new, self._clock))
 
+    async def quota_use(self, sender: EnterpriseNumber, day: date) -> Mapping[str, QuotaUse]:
+        """See `Ledger.quota_use`."""
+        return await self._readers.run(lambda c: accepting.quota_use(c, sender, day))
+
     async def is_suspended(self, sender: EnterpriseNumber) -> bool:
         """See `Ledger.is_suspended`."""
-        return await self._readers.run(lambda c: accepting.is_suspended(c, sender))
+        return await self._readers.run(lambda c: registering.is_suspended(c, sender))
 
     async def append(self, entries: Sequence[LogEntry]) -> None:
         """See `Ledger.append`."""
@@ -182,6 +195,40 @@ class SqliteLedger:
         """See `Ledger.timeline`."""
         return await self._readers.run(lambda c: logs.timeline(c, message_id))
 
+    # evidence
+
+    async def evidence(self, message_id: MessageId) -> list[EvidenceRecord]:
+        """See `Ledger.evidence`."""
+        return await self._readers.run(lambda c: proving.evidence(c, message_id))
+
+    async def add_evidence(self, statements: Sequence[EvidenceRecord]) -> None:
+        """See `Ledger.add_evidence`."""
+        await self._writer.run(lambda c: proving.add_evidence(c, statements))
+
+    # feed
+
+    async def number_events(self, *, at: datetime, limit: int) -> int:
+        """See `Ledger.number_events`; the writer is not troubled when there is nothing to number."""
+        if not await self._readers.run(feeding.is_behind):
+            return 0
+        return await self._writer.run(lambda c: feeding.number_events(c, at=at, limit=limit))
+
+    async def events(
+        self, sender: EnterpriseNumber, profiles: frozenset[str] | None, *, after_number: int, limit: int
+    ) -> FeedPage:
+        """See `Ledger.events`."""
+        return await self._readers.run(
+            lambda c: feeding.events(c, sender, profiles, after_number=after_number, limit=limit)
+        )
+
+    async def forget_events(self, *, numbered_before: datetime, limit: int) -> int:
+        """See `Ledger.forget_events`."""
+        return await self._writer.run(lambda c: feeding.forget_events(c, numbered_before=numbered_before, limit=limit))
+
+    async def begin_epoch(self, at: datetime) -> UUID:
+        """See `Ledger.begin_epoch`."""
+        return await self._writer.run(lambda c: feeding.begin_epoch(c, at))
+
     # delivery
 
     async def claim(
@@ -220,6 +267,15 @@ class SqliteLedger:
     ) -> None:
         """See `Ledger.attach_cover`."""
         await self._writer.run(lambda c: claiming.attach_cover(c, claim, cover, dek, retrieval))
+
+    async def cancel(self, message_id: MessageId, settlement: Settlement) -> bool:
+        """
+        See `Ledger.cancel`.
+
+        Raises:
+            InvalidMove: a status may not follow the present one; nothing changed.
+        """
+        return await self._writer.run(lambda c: settling.cancel(c, message_id, settlement))
 
     async def decide(self, delivery_id: DeliveryId, settlement: Settlement) -> bool:
         """
@@ -279,11 +335,37 @@ class SqliteLedger:
         """See `Ledger.tombstone`."""
         return await self._writer.run(lambda c: erasing.tombstone(c, blob_ids, at))
 
-    # care
+    # registration
 
-    async def registration_version(self, digest: bytes, *, author: str, at: datetime) -> int:
-        """See `Ledger.registration_version`."""
-        return await self._writer.run(lambda c: watching.registration_version(c, digest, author=author, at=at))
+    async def registration_number(self) -> int:
+        """See `Ledger.registration_number`."""
+        return await self._readers.run(registering.registration_number)
+
+    async def registration_in_force(self) -> RegistrationVersion | None:
+        """See `Ledger.registration_in_force`."""
+        return await self._readers.run(registering.registration_in_force)
+
+    async def add_registration(self, new: RegistrationVersion, entries: Sequence[LogEntry]) -> bool:
+        """See `Ledger.add_registration`."""
+        return await self._writer.run(lambda c: registering.add_registration(c, new, entries))
+
+    async def live_uses(self) -> list[LiveUse]:
+        """See `Ledger.live_uses`."""
+        return await self._readers.run(registering.live_uses)
+
+    async def suspend(self, suspension: Suspension, entries: Sequence[LogEntry]) -> bool:
+        """See `Ledger.suspend`."""
+        return await self._writer.run(lambda c: registering.suspend(c, suspension, entries))
+
+    async def resume(self, sender: EnterpriseNumber, entries: Sequence[LogEntry]) -> bool:
+        """See `Ledger.resume`."""
+        return await self._writer.run(lambda c: registering.resume(c, sender, entries))
+
+    async def suspensions(self) -> list[Suspension]:
+        """See `Ledger.suspensions`."""
+        return await self._readers.run(registering.suspensions)
+
+    # care
 
     async def heartbeat(self, at: datetime) -> None:
         """See `Ledger.heartbeat`."""

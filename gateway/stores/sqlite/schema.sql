@@ -260,3 +260,44 @@ CREATE TABLE heartbeat (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   at INTEGER NOT NULL
 ) STRICT;
+
+-- An epoch lasts until a backup is restored; cursors into feeds name theirs.
+CREATE TABLE epoch (
+  number INTEGER PRIMARY KEY,
+  epoch_id BLOB NOT NULL,
+  begun_at INTEGER NOT NULL
+) STRICT;
+
+-- How far the log has been numbered; one row.
+CREATE TABLE feed_progress (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  position INTEGER NOT NULL -- of the last log entry that was looked at
+) STRICT;
+
+CREATE TABLE feed (
+  sender TEXT PRIMARY KEY,
+  last_number INTEGER NOT NULL,
+  removed_through INTEGER NOT NULL DEFAULT 0 -- events with these numbers were removed when their time was over
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE feed_event (
+  sender TEXT NOT NULL,
+  number INTEGER NOT NULL, -- from 1, without gap
+  profile TEXT,
+  position INTEGER NOT NULL, -- of the log entry
+  numbered_at INTEGER NOT NULL,
+  PRIMARY KEY (sender, number)
+) STRICT, WITHOUT ROWID;
+
+-- What was once stated about the n-th traffic-log entry of a message is what will always be stated.
+CREATE TABLE evidence (
+  message_id BLOB NOT NULL,
+  number INTEGER NOT NULL,
+  jws TEXT NOT NULL,
+  signed_at INTEGER NOT NULL,
+  PRIMARY KEY (message_id, number)
+) STRICT;
+CREATE TRIGGER evidence_never_changes BEFORE UPDATE ON evidence
+BEGIN
+  SELECT RAISE(ABORT, 'statements never change');
+END;

@@ -1,10 +1,11 @@
 """The end of a piece of work on a delivery, or a person's decision about it: all of it, or nothing."""
 
 from typing import Final
+from uuid import UUID
 
 import apsw
 
-from gateway.domain.ids import DeliveryId
+from gateway.domain.ids import DeliveryId, MessageId
 from gateway.domain.status import DeliveryStatus, MessageStatus, advance_delivery, advance_message
 from gateway.errors import LeaseLost
 from gateway.stores.ledger import Claim, DeliveryChange, Settlement
@@ -15,6 +16,13 @@ _HELD: Final = """
 SELECT message_id, status FROM delivery WHERE delivery_id = ? AND lease_token = ? AND lease_until IS NOT NULL
 """
 _TO_DECIDE: Final = "SELECT message_id, status FROM delivery WHERE delivery_id = ? AND next_action = 'decide'"
+# No provider was called for a message in these states: `begin_attempt` moves it on in the transaction that writes down
+# that one is about to be.
+_TO_CANCEL: Final = """
+SELECT delivery.delivery_id FROM delivery JOIN message ON message.message_id = delivery.message_id
+WHERE delivery.message_id = ? AND delivery.status = 'waiting' AND message.status IN ('accepted', 'scheduled')
+"""
+_FENCE: Final = "UPDATE delivery SET lease_token = lease_token + 1 WHERE delivery_id = ?"
 _MESSAGE: Final = "SELECT status FROM message WHERE message_id = ? AND revision = ?"
 _CHANGE_DELIVERY: Final = """
 UPDATE delivery SET
@@ -57,6 +65,16 @@ def decide(connection: apsw.Connection, delivery_id: DeliveryId, settlement: Set
     if row is None:
         return False
     _carry_out(connection, delivery_id, row[0], DeliveryStatus(row[1]), settlement)
+    return True
+
+
+def cancel(connection: apsw.Connection, message_id: MessageId, settlement: Settlement) -> bool:
+    """See `Ledger.cancel`."""
+    row = connection.execute(_TO_CANCEL, (message_id.bytes,)).fetchone()
+    if row is None:
+        return False
+    connection.execute(_FENCE, row)
+    _carry_out(connection, DeliveryId(UUID(bytes=row[0])), message_id.bytes, DeliveryStatus.WAITING, settlement)
     return True
 
 

@@ -1,6 +1,5 @@
-"""What waits, what is late, what needs a person; and the few rows the gateway keeps about itself."""
+"""What waits, what is late, what needs a person; and the proof that commits work."""
 
-import hmac
 from datetime import datetime
 from typing import Final
 
@@ -18,8 +17,6 @@ _DEPTHS: Final = """
 SELECT channel, next_action, count(*), min(due_at) FROM delivery
 WHERE next_action <> 'none' GROUP BY next_action, channel
 """
-_NEWEST_REGISTRATION: Final = "SELECT version, digest FROM registration_version ORDER BY version DESC LIMIT 1"
-_ADD_REGISTRATION: Final = "INSERT INTO registration_version (version, digest, at, author) VALUES (?, ?, ?, ?)"
 _BEAT: Final = "INSERT INTO heartbeat (id, at) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at"
 
 
@@ -39,16 +36,6 @@ def queue_depths(connection: apsw.Connection) -> list[QueueDepth]:
         QueueDepth(channel=channel, action=action, count=count, oldest_due_at=from_ms_or_null(oldest))
         for channel, action, count, oldest in connection.execute(_DEPTHS)
     ]
-
-
-def registration_version(connection: apsw.Connection, digest: bytes, *, author: str, at: datetime) -> int:
-    """See `Ledger.registration_version`."""
-    newest = connection.execute(_NEWEST_REGISTRATION).fetchone()
-    if newest is not None and hmac.compare_digest(newest[1], digest):
-        return int(newest[0])
-    version = 1 if newest is None else int(newest[0]) + 1
-    connection.execute(_ADD_REGISTRATION, (version, digest, to_ms(at), author))
-    return version
 
 
 def heartbeat(connection: apsw.Connection, at: datetime) -> None:

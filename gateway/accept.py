@@ -96,7 +96,7 @@ class AcceptSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptDeps:
-    """What acceptance needs; `ids` mints UUIDv7s."""
+    """What acceptance needs; `registration` and `receipts` are asked anew by each message; `ids` mints UUIDv7s."""
 
     settings: AcceptSettings
     registration: Callable[[], Registration]
@@ -104,7 +104,7 @@ class AcceptDeps:
     vault: Vault
     blobs: BlobStore
     ledger: Ledger
-    receipts: ReceiptSigner
+    receipts: Callable[[], ReceiptSigner]
     logbook: LogBook
     clock: Callable[[], datetime]
     ids: Callable[[], UUID]
@@ -232,7 +232,9 @@ async def authenticate(verified: Verified, part: bytes, peer: Peer, deps: Accept
             f"this message is for another gateway; here Gateway is {deps.settings.gateway_name}",
         )
     registration = deps.registration()
-    sender = registration.senders[message.sender]
+    sender = registration.senders.get(message.sender)
+    if sender is None:  # it was there when the signature was verified
+        raise Refusal(Kind.SENDER_UNKNOWN, "the registration of this sender has just ended")
     profile_id = _profile_id(message, peer, sender)
     if profile_id is None:
         raise Refusal(
@@ -571,7 +573,8 @@ async def _new_message(spooled: Spooled, now: datetime, deps: AcceptDeps) -> New
     due_at = max(now + signed.profile.hold, message.deliver_not_before or now)
     status = MessageStatus.SCHEDULED if due_at > now else MessageStatus.ACCEPTED
     receipt = _receipt(spooled, status, now, deps)
-    receipt_jws, receipt_xml = await asyncio.to_thread(lambda: (deps.receipts.jws(receipt), deps.receipts.xml(receipt)))
+    signer = deps.receipts()
+    receipt_jws, receipt_xml = await asyncio.to_thread(lambda: (signer.jws(receipt), signer.xml(receipt)))
     delivery = DeliveryRecord(
         delivery_id=DeliveryId(deps.ids()),
         message_id=message_id,
@@ -687,8 +690,8 @@ async def _log_refusal(verified: Verified, peer: Peer, refusal: Refusal, deps: A
     if refusal.kind is Kind.STILL_RECEIVING:
         return  # its first copy is on its way and writes the record
     message = verified.content if isinstance(verified.content, Message) else None
-    sender = deps.registration().senders[verified.sender]
-    profile = _profile_id(message, peer, sender) if message is not None else None
+    sender = deps.registration().senders.get(verified.sender)
+    profile = _profile_id(message, peer, sender) if message is not None and sender is not None else None
     who = {"party": peer.party, "sender": verified.sender} | ({"profile": profile} if profile is not None else {})
     subject = Subject(sender=verified.sender, profile=profile)
     what: dict[str, str | int] = {}

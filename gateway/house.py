@@ -1,14 +1,13 @@
 """
-What every part of a running gateway shares: its stores, its keys, its registration, its signature.
+What every part of a running gateway shares: its stores, its keys, and what is in force.
 
 `open_house` opens them in order and hands their closing to the caller's stack.
 """
 
 import asyncio
-import hashlib
 import secrets
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -19,14 +18,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.config import Config, Environment
-from gateway.config.senders import load_registration
+from gateway.config.registration_files import RegistrationFiles, read_registration
+from gateway.config.staff import load_security_matrix, load_staff
 from gateway.crypto.certs import ClientCa, load_certificates, load_client_ca
 from gateway.crypto.receipts import ReceiptSigner
 from gateway.crypto.vault import Vault
 from gateway.domain.ids import uuid7
 from gateway.domain.registration import Registration
+from gateway.domain.staff import SecurityMatrix, Staff
 from gateway.errors import GatewayError
+from gateway.preflight import own_uid
 from gateway.records.logs import LogBook
+from gateway.records.registrations import Overtaken, by_itself, next_step, require_needs_met, take_step
 from gateway.stores.blobs import BlobStore
 from gateway.stores.keyring import Keyring
 from gateway.stores.ledger import Ledger
@@ -37,19 +40,34 @@ _RANDOM_BYTES: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
-    """What every part shares."""
+class InForce:
+    """
+    Everything that can change while the gateway runs: what stands in its files, and the registration's number.
+
+    It is replaced as a whole, so nobody ever sees half of a change. `certificates` are our own, by their duty: the leaf
+    first, then its intermediates.
+    """
 
     config: Config
     registration: Registration
     client_cas: tuple[ClientCa, ...]
+    receipts: ReceiptSigner
+    certificates: Mapping[str, tuple[x509.Certificate, ...]]
+    staff: Staff
+    matrix: SecurityMatrix
+
+
+@dataclass(slots=True, kw_only=True)
+class House:
+    """What every part shares; `in_force` is asked anew at each use. `config` is the one that it was started with."""
+
+    config: Config
+    in_force: InForce
     ledger: Ledger
     blobs: BlobStore
     vault: Vault
     logbook: LogBook
     keyring: Keyring
-    receipts: ReceiptSigner
-    receipts_certificate: x509.Certificate
     metrics: Metrics
     clock: Callable[[], datetime]
 
@@ -64,28 +82,20 @@ def fresh_id() -> UUID:
     return uuid7(int(utc_now().timestamp() * 1000), secrets.token_bytes(_RANDOM_BYTES))
 
 
-def load_registration_of(config: Config) -> tuple[Registration, bytes]:
+def load_registration_of(config: Config) -> RegistrationFiles:
     """
-    Read all registration files; return them as version 0, with the digest of their bytes.
+    Read all registration files. Blocks.
 
     Raises:
         ConfigInvalid: with every mistake.
     """
-    registration = load_registration(
-        config.gateway.senders,
-        config.gateway.categories,
-        version=0,
-        authorities={ca.name for ca in config.client_cas},
-    )
-    digest = hashlib.sha256()
-    for file in [config.gateway.categories, *sorted(config.gateway.senders.glob("[!.]*.toml"))]:
-        digest.update(hashlib.sha256(file.name.encode()).digest() + hashlib.sha256(file.read_bytes()).digest())
-    return registration, digest.digest()
+    authorities = {ca.name for ca in config.client_cas}
+    return read_registration(config.gateway.senders, config.gateway.categories, authorities=authorities)
 
 
 def load_client_cas(config: Config) -> tuple[ClientCa, ...]:
     """
-    Read the authorities of senders' certificates with their revocation lists.
+    Read the authorities of senders' certificates with their revocation lists. Blocks.
 
     Raises:
         CertificateRejected, OSError.
@@ -95,17 +105,38 @@ def load_client_cas(config: Config) -> tuple[ClientCa, ...]:
     )
 
 
-async def open_house(config: Config, clock: Callable[[], datetime], stack: AsyncExitStack) -> House:
+def read_files(config: Config) -> tuple[InForce, RegistrationFiles]:
     """
-    Open everything that the parts share; `stack` closes it again.
+    Read every file that may change while the gateway runs; the registration has no number yet (0). Blocks.
 
     Raises:
+        ConfigInvalid, CertificateRejected, GatewayError, OSError: a file cannot be used.
+    """
+    files = load_registration_of(config)
+    certificates = _certificates(config)
+    in_force = InForce(
+        config=config,
+        registration=files.registration,
+        client_cas=load_client_cas(config),
+        receipts=_receipt_signer(certificates["receipts"][0], config),
+        certificates=certificates,
+        staff=load_staff(config.gateway.staff, self_uid=own_uid(config)),
+        matrix=load_security_matrix(config.gateway.security_matrix),
+    )
+    return in_force, files
+
+
+async def open_house(config: Config, clock: Callable[[], datetime], stack: AsyncExitStack) -> House:
+    """
+    Open everything that the parts share; `stack` closes it again. The registration of the files is put in force.
+
+    Raises:
+        StillNeeded: messages under way need what the files no longer have.
         GatewayError, OSError: something cannot be opened; what was opened before is closed by the stack.
     """
     metrics = Metrics()
     await asyncio.to_thread(config.gateway.state.mkdir, mode=0o700, parents=True, exist_ok=True)
-    registration, digest = await asyncio.to_thread(load_registration_of, config)
-    client_cas = await asyncio.to_thread(load_client_cas, config)
+    in_force, files = await asyncio.to_thread(read_files, config)
 
     def on_commit(seconds: float, transactions: int) -> None:
         metrics.commit_seconds.observe(seconds)
@@ -120,27 +151,45 @@ async def open_house(config: Config, clock: Callable[[], datetime], stack: Async
     keyring = await open_keyring(config.stores.keyring, create_at=create_at)
     stack.push_async_callback(keyring.close)
     vault = Vault(keyring, ledger, clock, fresh_id)
-    number = await ledger.registration_version(digest, author="start-up", at=clock())
-    receipts, certificate = await asyncio.to_thread(_receipt_signer, config)
+    logbook = LogBook(gateway=config.gateway.name, clock=clock, ids=fresh_id, vault=vault, ledger=ledger)
+    number = await _put_in_force(files, config.providers, ledger, logbook)
     return House(
         config=config,
-        registration=replace(registration, version=number),
-        client_cas=client_cas,
+        in_force=replace(in_force, registration=replace(in_force.registration, version=number)),
         ledger=ledger,
         blobs=blobs,
         vault=vault,
-        logbook=LogBook(gateway=config.gateway.name, clock=clock, ids=fresh_id, vault=vault, ledger=ledger),
+        logbook=logbook,
         keyring=keyring,
-        receipts=receipts,
-        receipts_certificate=certificate,
         metrics=metrics,
         clock=clock,
     )
 
 
-def _receipt_signer(config: Config) -> tuple[ReceiptSigner, x509.Certificate]:
-    certificate = load_certificates(config.receipts.certificate)[0]
+async def _put_in_force(
+    files: RegistrationFiles, providers: Collection[str], ledger: Ledger, logbook: LogBook
+) -> int:
+    """Put the registration that a start found in force, unless it is; return its number."""
+    await require_needs_met(files.registration, providers, ledger)
+    occasion = by_itself("start-up", logbook.gateway)
+    while (step := await next_step(files, ledger)).is_new:
+        entry = occasion.entry(logbook, result="in-force", what=step.told)
+        with suppress(Overtaken):  # by another process that starts with us, likely with the same files
+            await take_step(step, occasion, [entry], logbook.clock(), ledger)
+    return step.number_before
+
+
+def _receipt_signer(certificate: x509.Certificate, config: Config) -> ReceiptSigner:
     key = load_pem_private_key(config.receipts.key_file.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise GatewayError(f"{config.receipts.key_file} must hold an EC P-256 key: receipts are signed with ES256")
-    return ReceiptSigner(certificate, key), certificate
+    if key.public_key() != certificate.public_key():
+        raise GatewayError(f"{config.receipts.key_file} is not the key of {config.receipts.certificate}")
+    return ReceiptSigner(certificate, key)
+
+
+def _certificates(config: Config) -> dict[str, tuple[x509.Certificate, ...]]:
+    files = {"intake": config.intake.certificate, "receipts": config.receipts.certificate}
+    if config.portal.certificate is not None:
+        files["portal"] = config.portal.certificate
+    return {duty: load_certificates(file) for duty, file in files.items()}

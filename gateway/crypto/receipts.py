@@ -37,6 +37,9 @@ __all__ = [
     "Receipt",
     "ReceiptDocument",
     "ReceiptSigner",
+    "document_of",
+    "message_id_of",
+    "moment_of",
     "verify_receipt_jws",
     "verify_receipt_xml",
 ]
@@ -72,6 +75,10 @@ class ReceiptDocument:
     part: str
     sha256: str
     size_bytes: int
+
+    def claim(self) -> dict[str, Any]:
+        """Return the document as statements list it."""
+        return {"part": self.part, "sha256": self.sha256, "size": self.size_bytes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,10 +179,7 @@ def _claims(receipt: Receipt) -> dict[str, Any]:
         "reference": receipt.reference,
         "status": receipt.status,
         "acceptedAt": format_instant(receipt.accepted_at),
-        "documents": [
-            {"part": document.part, "sha256": document.sha256, "size": document.size_bytes}
-            for document in receipt.documents
-        ],
+        "documents": [document.claim() for document in receipt.documents],
         "messageSha256": receipt.message_sha256,
     }
     if receipt.leaf_sha256 is not None:
@@ -189,14 +193,14 @@ def _receipt(claims: Mapping[str, object], certificate: x509.Certificate) -> Rec
     try:
         receipt = Receipt(
             gateway=gateway_name(claims["iss"]),
-            message_id=_message_id(claims["sub"]),
-            issued_at=_moment(claims["iat"]),
+            message_id=message_id_of(claims["sub"]),
+            issued_at=moment_of(claims["iat"]),
             sender=parsed(parse_enterprise_number)(claims["sender"]),
             profile=parsed(parse_slug)(claims["profile"]),
             reference=parsed(parse_reference)(claims["reference"]),
             status=parsed(parse_slug)(claims["status"]),
             accepted_at=instant(claims["acceptedAt"]),
-            documents=tuple(_document(document) for document in array(claims["documents"])),
+            documents=tuple(document_of(document) for document in array(claims["documents"])),
             message_sha256=sha256_hex(claims["messageSha256"]),
             leaf_sha256=sha256_hex(claims["leafSha256"]) if "leafSha256" in claims else None,
         )
@@ -207,7 +211,8 @@ def _receipt(claims: Mapping[str, object], certificate: x509.Certificate) -> Rec
     return receipt
 
 
-def _document(value: object) -> ReceiptDocument:
+def document_of(value: object) -> ReceiptDocument:
+    """Return a document as a statement lists it, or raise `WrongValue` or `InvalidIdentifier`."""
     if not isinstance(value, Mapping) or value.keys() != {"part", "sha256", "size"}:
         raise WrongValue("a document states part, sha256 and size")
     return ReceiptDocument(
@@ -215,7 +220,8 @@ def _document(value: object) -> ReceiptDocument:
     )
 
 
-def _message_id(value: object) -> MessageId:
+def message_id_of(value: object) -> MessageId:
+    """Return a message id as a statement names it, or raise `WrongValue`."""
     try:
         found = UUID(parsed(str)(value))
     except ValueError:
@@ -225,7 +231,8 @@ def _message_id(value: object) -> MessageId:
     return MessageId(found)
 
 
-def _moment(seconds: object) -> datetime:
+def moment_of(seconds: object) -> datetime:
+    """Return the moment of `iat`, in whole seconds, or raise `WrongValue`."""
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 <= seconds <= _END_OF_TIME_S:
         raise WrongValue("iat is a number of seconds")
     return datetime.fromtimestamp(seconds, UTC)

@@ -118,6 +118,49 @@ def client_context(
     return context
 
 
+class SwappableContext:
+    """
+    A server's context whose certificate, trusted authorities and revocation lists can be replaced while it listens.
+
+    `listening` goes to the server. Each new connection takes what was swapped in last, when its ClientHello has
+    arrived; those that stand keep what they have. What OpenSSL copies when a connection begins comes from `listening`
+    for ever: whether a client certificate is asked for, whether revocation lists are consulted, the versions of TLS.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.listening: Final = context
+        self._present = context
+        context.sni_callback = self._choose  # called without server_name too
+
+    def require_swappable(self, context: ssl.SSLContext) -> None:
+        """
+        Return when `context` can take the place of the present one.
+
+        Raises:
+            TlsRefused: it differs in what cannot change without a restart.
+        """
+        if context.verify_flags != self.listening.verify_flags:
+            raise TlsRefused(
+                "revocation lists are consulted in the handshake when every client CA is hard-fail, and only then; "
+                "a change from or to that needs a restart"
+            )
+        if (context.verify_mode, context.minimum_version) != (self.listening.verify_mode, self.listening.minimum_version):
+            raise TlsRefused("asking for client certificates and the least version of TLS change with a restart only")
+
+    def swap(self, context: ssl.SSLContext) -> None:
+        """
+        Use `context` for every connection that begins from now on.
+
+        Raises:
+            TlsRefused: as `require_swappable`; the present one stays.
+        """
+        self.require_swappable(context)
+        self._present = context
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._present
+
+
 def peer_certificate(transport: asyncio.BaseTransport) -> x509.Certificate:
     """
     Return the certificate that the peer proved to own, read once per connection.

@@ -90,6 +90,11 @@ class Environment:
 
     # ── The gateway's process ──
 
+    @property
+    def gateway_pid(self) -> int | None:
+        """The id of the gateway's process, None while it does not run."""
+        return self._gateway.pid if self._gateway is not None else None
+
     async def start_gateway(self) -> None:
         """
         Start the gateway and wait until it is ready.

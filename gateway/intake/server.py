@@ -8,10 +8,12 @@ import asyncio
 import logging
 import os
 import ssl
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
+from weakref import WeakSet
 
 from aiohttp import hdrs, http_parser, web
 from aiohttp.http import HttpVersion10, HttpVersion11
@@ -20,7 +22,7 @@ from gateway.accept import accept
 from gateway.crypto.certs import CertificateRejected
 from gateway.crypto.identity import Identities, Peer
 from gateway.crypto.tls import peer_certificate
-from gateway.domain.ids import InvalidIdentifier, parse_correlation_id
+from gateway.domain.ids import EnterpriseNumber, InvalidIdentifier, parse_correlation_id
 from gateway.errors import GatewayError, Kind, Refusal
 from gateway.intake import handlers, views
 from gateway.intake.body import PACE, BodyLimits, Pace, read_message
@@ -74,6 +76,7 @@ class IntakeServer:
         self._limits = limits
         self._metrics = metrics
         self._in_flight = 0
+        self._connections: defaultdict[EnterpriseNumber, WeakSet[asyncio.BaseTransport]] = defaultdict(WeakSet)
         self._server: asyncio.Server | None = None
         # aiohttp counts the keep-alive time-out from accept, so that it bounds the header of a first request too.
         self._runner = web.AppRunner(
@@ -105,6 +108,17 @@ class IntakeServer:
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
+
+    def close_connections(self, party: EnterpriseNumber) -> int:
+        """
+        Close the connections on which this party has asked anything, with whatever runs on them; return how many.
+
+        Whether it may come back is for each request to decide.
+        """
+        open_now = [each for each in self._connections.pop(party, ()) if not each.is_closing()]
+        for transport in open_now:
+            transport.close()
+        return len(open_now)
 
     def _protocol(self) -> asyncio.Protocol:
         server = self._runner.server
@@ -188,7 +202,9 @@ class IntakeServer:
             certificate = peer_certificate(request.transport)
         except CertificateRejected as rejected:
             raise Refusal(Kind.SENDER_UNKNOWN, f"the client certificate is refused: {rejected}") from rejected
-        return self._identities.peer(certificate, self._deps.clock())
+        peer = self._identities.peer(certificate, self._deps.clock())
+        self._connections[peer.party].add(request.transport)
+        return peer
 
     async def _caller(self, request: web.Request) -> Caller:
         on_behalf_of = _single(request, ON_BEHALF_OF)

@@ -110,10 +110,7 @@ async def kept(environment: Environment) -> list[dict[str, Any]]:
 
 
 async def arrived(client: GatewayClient, sent: Sent) -> MessageState:
-    state = sent.state
-    async for state in client.follow(sent.message_id):
-        pass
-    return state
+    return [state async for state in client.follow(sent.message_id)][-1]
 
 
 async def assert_each_arrived_once(environment: Environment, senders: Senders, digests: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ import apsw
 
 from gateway.domain.ids import DeliveryId, EnterpriseNumber, MessageId
 from gateway.stores.ledger import FeedEvent, FeedPage
-from gateway.stores.sqlite.rows import from_ms, to_ms
+from gateway.stores.sqlite.rows import Row, from_ms, to_ms
 
 # One page looks at no more events than this, however few of them the reader may see.
 _SCAN: Final = 5_000
@@ -122,7 +122,7 @@ def forget_events(connection: apsw.Connection, *, numbered_before: datetime, lim
     for (sender,) in connection.execute(_FEEDS).fetchall():
         if left == 0:
             break
-        oldest = connection.execute(_OLDEST, (sender, left)).fetchall()
+        oldest: Sequence[Row] = connection.execute(_OLDEST, (sender, left)).fetchall()
         # From the front, up to the first that is to stay: what is kept of a feed never has a gap.
         over = list(takewhile(lambda row: row[1] < before_ms, oldest))
         if over:

@@ -140,7 +140,7 @@ def _message_of(row: Row, documents: list[DocumentRecord], deliveries: list[Deli
         deliver_before=from_ms_or_null(deliver_before),
         retention=retention_s * _S,
         billing_reference=billing_reference,
-        route=_route_of(route),
+        route=route_of(route),
         letterhead=_letterhead_of(letterhead),
         print_options=_print_of(print_options),
         dossier_rule=bool(dossier_rule),
@@ -180,7 +180,8 @@ def _route_json(route: Route) -> str:
     )
 
 
-def _route_of(text: str) -> Route:
+def route_of(text: str) -> Route:
+    """Return the route in the column of that name."""
     value = json.loads(text)
     unread_after_s = value["unread_after_s"]
     return Route(

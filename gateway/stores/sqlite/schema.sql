@@ -242,12 +242,22 @@ CREATE TABLE tombstone (
   at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The highest version is in force.
 CREATE TABLE registration_version (
   version INTEGER PRIMARY KEY,
-  digest BLOB NOT NULL,
+  digest BLOB NOT NULL, -- SHA-256 of files
   at INTEGER NOT NULL,
-  author TEXT NOT NULL
+  author TEXT NOT NULL,
+  files TEXT -- canonical JSON of {file name: text}, see config/registration_files.py; NULL: from before it was kept
 ) STRICT;
+CREATE TRIGGER registration_version_never_changes BEFORE UPDATE ON registration_version
+BEGIN
+  SELECT RAISE(ABORT, 'a registration in force is followed by another, never changed');
+END;
+CREATE TRIGGER registration_version_never_goes BEFORE DELETE ON registration_version
+BEGIN
+  SELECT RAISE(ABORT, 'messages name the registration they were accepted under');
+END;
 
 CREATE TABLE suspension (
   sender TEXT PRIMARY KEY,

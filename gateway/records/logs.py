@@ -103,7 +103,7 @@ class LogBook:
             about_index=personal.about_index if personal is not None else None,
             about_index_version=personal.about_index_version if personal is not None else None,
             entry=entry,
-            leaf_sha256=hashlib.sha256(_LEAF + entry).digest(),
+            leaf_sha256=leaf_sha256(entry),
             dek_id=personal.dek.row.dek_id if personal is not None else None,
             sealed_clear=sealed,
         )
@@ -128,6 +128,11 @@ class LogBook:
             fresh = await self.vault.new_dek(sender_id, "log")
             row = await self.ledger.add_log_key(sender_id, year, fresh.row)
         return await self.vault.open_dek(row, sender_id)
+
+
+def leaf_sha256(entry: bytes) -> bytes:
+    """Return the Merkle leaf of an entry, SHA-256(0x00 ‖ entry)."""
+    return hashlib.sha256(_LEAF + entry).digest()
 
 
 def commitment(blinding: bytes, name: str, value: str) -> str:

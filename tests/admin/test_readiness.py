@@ -199,11 +199,13 @@ async def test_a_check_that_cannot_be_stopped_is_not_begun_again_until_it_has_en
 
     steps = Steps()
     readiness = Readiness({"disk": on_a_dead_disk}, limit_s=0.01, monotonic=steps)
-    for _ in range(3):
-        assert (await readiness.report()).checks == {"disk": Outcome.TIMED_OUT}
-        steps.seconds += 1.0
-    assert (begun, cancelled) == (["check"], ["check"])
-    disk_is_back.set()
+    try:
+        for _ in range(3):
+            assert (await readiness.report()).checks == {"disk": Outcome.TIMED_OUT}
+            steps.seconds += 1.0
+        assert (begun, cancelled) == (["check"], ["check"])
+    finally:
+        disk_is_back.set()  # or a failed test could not end either
     await readiness.close()
     assert (await readiness.report()).checks == {"disk": Outcome.OK}
     assert begun == ["check", "check"]

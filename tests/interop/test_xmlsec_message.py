@@ -15,7 +15,6 @@ from lxml import etree
 from gateway.crypto.manifest import write_message
 
 NS = "urn:document-gateway:message:1"
-DS = "http://www.w3.org/2000/09/xmldsig#"
 MORE = "http://www.w3.org/2001/04/xmldsig-more#"
 
 SIGNATURE = """\
@@ -62,7 +61,7 @@ def sign_with_binding(root: etree._Element, key_file: Path) -> bytes:
     xmlsec.tree.add_ids(root, ["Id"])
     context = xmlsec.SignatureContext()
     context.key = xmlsec.Key.from_file(str(key_file), xmlsec.constants.KeyDataFormatPem)
-    context.sign(root.find(f"{{{DS}}}Signature"))
+    context.sign(root[-1])
     return etree.tostring(root, encoding="UTF-8", xml_declaration=True)
 
 

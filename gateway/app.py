@@ -10,9 +10,9 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import version
@@ -20,39 +20,40 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from cryptography import x509
 
 from gateway.accept import AcceptDeps, Accepted, AcceptSettings
+from gateway.adapters.base import Proving
 from gateway.adapters.build import build_adapter
 from gateway.admin.expiry import Expiries
 from gateway.admin.gauges import Gauges
+from gateway.admin.interface import AdminDeps
 from gateway.admin.ops_edge import build_ops_app
 from gateway.admin.readiness import Readiness, ReadinessDeps, make_checks
-from gateway.admin.routes import AdminDeps
 from gateway.admin.socket import serve_admin
 from gateway.config import Address, Config, PrintRestProvider
 from gateway.config.reader import ConfigInvalid
-from gateway.config.staff import load_security_matrix, load_staff
 from gateway.covers.maker import CoverMaker, CoverSettings
-from gateway.crypto.certs import load_certificates
 from gateway.crypto.identity import Identities
-from gateway.crypto.tls import plain_server_context, server_context
+from gateway.crypto.tls import SwappableContext, plain_server_context, server_context
 from gateway.deliver import DeliverDeps, Destination, Outcome
 from gateway.dispatch.sweeper import SweepDeps, Sweeper, SweepSettings
 from gateway.dispatch.worker import Workers, WorkerSettings
-from gateway.domain.ids import DeliveryId
+from gateway.domain.ids import DeliveryId, EnterpriseNumber
 from gateway.domain.journey import Rules
 from gateway.domain.message import Channel
 from gateway.domain.routing import DEFAULT_CAPABILITIES, Capability
-from gateway.domain.status import NextAction
+from gateway.domain.status import DeliveryStatus, NextAction
 from gateway.errors import GatewayError
 from gateway.house import House, fresh_id, open_house, utc_now
 from gateway.intake.body import BodyLimits
 from gateway.intake.handlers import IntakeDeps
 from gateway.intake.server import EdgeLimits, IntakeServer
 from gateway.portal.app import PortalDeps, build_portal
-from gateway.preflight import own_uid, preflight
-from gateway.stores.ledger import Claim, Ledger
+from gateway.preflight import preflight
+from gateway.records.evidence import EvidenceBook
+from gateway.records.sequencer import Sequencer, SequencerSettings
+from gateway.reloading import INTAKE, PORTAL, Reloader
+from gateway.stores.ledger import Claim, Ledger, MessageRecord
 from gateway.telemetry import Metrics
 
 _log: Final = logging.getLogger(__name__)
@@ -70,7 +71,11 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """Where the parts of a running gateway listen; None: not run here."""
+    """
+    Where the parts of a running gateway listen; None: not run here.
+
+    `reload` puts in force what the files say, as SIGHUP asks for; it never raises.
+    """
 
     intake_port: int | None
     portal_port: int | None
@@ -78,6 +83,18 @@ class Running:
     admin_socket: Path | None
     ledger: Ledger
     workers: Workers | None
+    reload: Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Edges:
+    """What was started so far: the contexts that listen, by name, and the server of the sender edge."""
+
+    contexts: dict[str, SwappableContext] = field(default_factory=dict)
+    intake: IntakeServer | None = None
+
+    def close_connections(self, party: EnterpriseNumber) -> int:
+        return self.intake.close_connections(party) if self.intake is not None else 0
 
 
 @asynccontextmanager
@@ -102,14 +119,26 @@ async def running(
         destinations = await _destinations(house, stack)
         deliver_deps = _deliver_deps(house, destinations)
         workers = Workers(_worker_settings(config), deliver_deps, _outcome_counter(house.metrics, sweeper))
-        admin_socket = await _start_admin(house, deliver_deps, workers, stack) if Part.ADMIN in parts else None
-        ops_port = await _start_ops(house, stack)
-        if Part.SWEEPER in parts:
-            _run_beside(sweeper.run(), sweeper.stop, "sweeper", stack)
-        if Part.WORKERS in parts:
-            _run_beside(workers.run(), workers.stop, "workers", stack)
-        portal_port = await _start_portal(house, stack) if Part.PORTAL in parts else None
-        intake_port = await _start_intake(house, workers, stack) if Part.INTAKE in parts else None
+        edges = _Edges()
+        reloader = Reloader(house, edges.contexts)
+        async with reloader.held_back():
+            admin_socket = None
+            if Part.ADMIN in parts:
+                admin_socket = await _start_admin(
+                    house, stack, deliver=deliver_deps, workers=workers, reloader=reloader, edges=edges
+                )
+            ops_port = await _start_ops(house, stack)
+            if Part.SWEEPER in parts:
+                sequencer = Sequencer(SequencerSettings(), house.ledger, clock)
+                _run_beside(sweeper.run(), sweeper.stop, "sweeper", stack)
+                _run_beside(sequencer.run(), sequencer.stop, "sequencer", stack)
+            if Part.WORKERS in parts:
+                _run_beside(workers.run(), workers.stop, "workers", stack)
+            portal_port = await _start_portal(house, edges, stack) if Part.PORTAL in parts else None
+            intake_port = None
+            if Part.INTAKE in parts:
+                intake_port = await _start_intake(house, destinations, workers, edges, stack)
+        _run_beside(reloader.run(), reloader.stop, "reloader", stack)
         yield Running(
             intake_port=intake_port,
             portal_port=portal_port,
@@ -117,6 +146,7 @@ async def running(
             admin_socket=admin_socket,
             ledger=house.ledger,
             workers=workers if Part.WORKERS in parts else None,
+            reload=reloader.reload_on_signal,
         )
 
 
@@ -127,7 +157,9 @@ async def _destinations(house: House, stack: AsyncExitStack) -> dict[str, Destin
     destinations: dict[str, Destination] = {}
     for name, provider in house.config.providers.items():
         adapter = await build_adapter(
-            provider, clock=house.clock, sign_job=lambda claims: house.receipts.sign_jws(claims, "dgw-print-job+jws")
+            provider,
+            clock=house.clock,
+            sign_job=lambda claims: house.in_force.receipts.sign_jws(claims, "dgw-print-job+jws"),
         )
         stack.push_async_callback(adapter.close)
         destinations[name] = Destination(
@@ -229,17 +261,19 @@ def _report_death(task: asyncio.Task[None]) -> None:
 # ── Edges ──
 
 
-async def _start_intake(house: House, workers: Workers, stack: AsyncExitStack) -> int:
+async def _start_intake(
+    house: House, destinations: Mapping[str, Destination], workers: Workers, edges: _Edges, stack: AsyncExitStack
+) -> int:
     config = house.config
-    identities = Identities(lambda: house.registration, lambda: house.client_cas)
+    identities = Identities(lambda: house.in_force.registration, lambda: house.in_force.client_cas)
     accept_deps = AcceptDeps(
         settings=_accept_settings(config),
-        registration=lambda: house.registration,
+        registration=lambda: house.in_force.registration,
         identities=identities,
         vault=house.vault,
         blobs=house.blobs,
         ledger=house.ledger,
-        receipts=house.receipts,
+        receipts=lambda: house.in_force.receipts,
         logbook=house.logbook,
         clock=house.clock,
         ids=fresh_id,
@@ -250,6 +284,10 @@ async def _start_intake(house: House, workers: Workers, stack: AsyncExitStack) -
         house.metrics.accepted.labels(channel=record.deliveries[0].channel, lane=record.lane).inc()
         workers.wake()
 
+    def on_cancelled(record: MessageRecord) -> None:
+        channel = record.deliveries[0].channel
+        house.metrics.settled.labels(channel=channel, status=DeliveryStatus.CANCELLED).inc()
+
     deps = IntakeDeps(
         accept=accept_deps,
         ledger=house.ledger,
@@ -257,19 +295,30 @@ async def _start_intake(house: House, workers: Workers, stack: AsyncExitStack) -
         logbook=house.logbook,
         clock=house.clock,
         public_url=config.intake.public_url or f"https://{config.intake.bind}",
+        evidence=EvidenceBook(
+            gateway=config.gateway.name,
+            ledger=house.ledger,
+            signer=lambda: house.in_force.receipts,
+            clock=house.clock,
+        ),
+        signers=lambda: (house.in_force.certificates["receipts"][0], *house.in_force.past_receipts),
+        proving={name: each.adapter for name, each in destinations.items() if isinstance(each.adapter, Proving)},
+        keep_undelivered=config.retention.keep_undelivered,
         on_accepted=on_accepted,
+        on_cancelled=on_cancelled,
     )
     context = await asyncio.to_thread(
         server_context,
         config.intake.certificate,
         config.intake.key_file,
-        house.client_cas,
+        house.in_force.client_cas,
         config.intake.tls_minimum,
         on_handshake_failure=_handshake_reporter(house.metrics),
     )
-    server = IntakeServer(deps, identities, _edge_limits(config), house.metrics)
-    stack.push_async_callback(server.stop)
-    return await server.start(config.intake.bind.host, config.intake.bind.port, context)
+    edges.contexts[INTAKE] = SwappableContext(context)
+    edges.intake = IntakeServer(deps, identities, _edge_limits(config), house.metrics)
+    stack.push_async_callback(edges.intake.stop)
+    return await edges.intake.start(config.intake.bind.host, config.intake.bind.port, edges.contexts[INTAKE].listening)
 
 
 def _accept_settings(config: Config) -> AcceptSettings:
@@ -319,7 +368,7 @@ def _handshake_reporter(metrics: Metrics) -> Callable[[str], None]:
     return report
 
 
-async def _start_portal(house: House, stack: AsyncExitStack) -> int:
+async def _start_portal(house: House, edges: _Edges, stack: AsyncExitStack) -> int:
     config = house.config.portal
     application = build_portal(
         PortalDeps(
@@ -335,6 +384,7 @@ async def _start_portal(house: House, stack: AsyncExitStack) -> int:
     context = None
     if config.certificate is not None and config.key_file is not None:
         context = await asyncio.to_thread(plain_server_context, config.certificate, config.key_file)
+        edges.contexts[PORTAL] = SwappableContext(context)
     return await _serve(application, config.bind, context, house.config, stack)
 
 
@@ -342,8 +392,7 @@ async def _start_ops(house: House, stack: AsyncExitStack) -> int:
     readiness = Readiness(
         make_checks(
             ReadinessDeps(
-                receipts=house.receipts,
-                certificate=house.receipts_certificate,
+                receipts=lambda: (house.in_force.receipts, house.in_force.certificates["receipts"][0]),
                 keyring=house.keyring,
                 vault=house.vault,
                 blobs=house.blobs,
@@ -353,18 +402,10 @@ async def _start_ops(house: House, stack: AsyncExitStack) -> int:
             )
         )
     )
-    chains = await asyncio.to_thread(_certificate_chains, house.config)
-    expiries = Expiries(certificates=lambda: chains, client_cas=lambda: house.client_cas)
+    expiries = Expiries(certificates=lambda: house.in_force.certificates, client_cas=lambda: house.in_force.client_cas)
     gauges = Gauges(house.metrics, ledger=house.ledger, expiries=expiries, clock=house.clock)
     application = build_ops_app(house.metrics, readiness, refresh=gauges.refresh)
     return await _serve(application, house.config.ops.bind, None, house.config, stack)
-
-
-def _certificate_chains(config: Config) -> dict[str, tuple[x509.Certificate, ...]]:
-    files = {"intake": config.intake.certificate, "receipts": config.receipts.certificate}
-    if config.portal.certificate is not None:
-        files["portal"] = config.portal.certificate
-    return {duty: load_certificates(file) for duty, file in files.items()}
 
 
 async def _serve(
@@ -392,18 +433,20 @@ async def _serve(
     return port
 
 
-async def _start_admin(house: House, deliver: DeliverDeps, workers: Workers, stack: AsyncExitStack) -> Path:
-    config = house.config
-    staff = await asyncio.to_thread(load_staff, config.gateway.staff, self_uid=own_uid(config))
-    matrix = await asyncio.to_thread(load_security_matrix, config.gateway.security_matrix)
+async def _start_admin(
+    house: House, stack: AsyncExitStack, *, deliver: DeliverDeps, workers: Workers, reloader: Reloader, edges: _Edges
+) -> Path:
+    socket_path = house.config.admin.socket
     deps = AdminDeps(
         deliver=deliver,
-        staff=lambda: staff,
-        matrix=lambda: matrix,
-        registration_version=lambda: house.registration.version,
+        staff=lambda: house.in_force.staff,
+        matrix=lambda: house.in_force.matrix,
+        registration=lambda: house.in_force.registration,
+        changes=reloader,
+        close_connections=edges.close_connections,
         version=await asyncio.to_thread(version, "document-gateway"),
         started_at=house.clock(),
         on_decided=lambda _decided: workers.wake(),
     )
-    await stack.enter_async_context(serve_admin(config.admin.socket, deps, house.metrics))
-    return config.admin.socket
+    await stack.enter_async_context(serve_admin(socket_path, deps, house.metrics))
+    return socket_path

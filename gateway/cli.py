@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -77,11 +77,12 @@ def _check_config(arguments: argparse.Namespace) -> int:
     problems = preflight(config, now=utc_now())
     if problems:
         raise ConfigInvalid(problems)
-    registration, digest = load_registration_of(config)
+    files = load_registration_of(config)
+    registration = files.registration
     load_client_cas(config)
     print(  # noqa: T201 -- the answer of a command
         f"{arguments.config}: good. {len(registration.senders)} senders, {len(config.providers)} providers, "
-        f"{len(registration.categories)} categories; registration {digest.hex()[:16]}"
+        f"{len(registration.categories)} categories; registration {files.digest.hex()[:16]}"
     )
     return 0
 
@@ -95,21 +96,32 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 async def _serve_until_told(config: Config, parts: Sequence[Part]) -> None:
-    """Run until SIGTERM or SIGINT; then finish what runs, and end."""
-    told = asyncio.Event()
+    """Run until SIGTERM or SIGINT; then finish what runs, and end. SIGHUP: put in force what the files say."""
+    told, reload_wanted = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    loop.add_signal_handler(signal.SIGHUP, reload_wanted.set)  # from now on: its default is to kill the process
     async with running(config, parts=parts) as now:
         _log.info(
             "ready",
             extra={"intake_port": now.intake_port, "portal_port": now.portal_port, "ops_port": now.ops_port},
         )
         await _tell_service_manager("READY=1")
+        reloading = asyncio.create_task(_reload_whenever(reload_wanted, now.reload))
         await told.wait()
         _log.info("stopping")
         await _tell_service_manager("STOPPING=1")
+        reloading.cancel()
+        await asyncio.wait([reloading])
     _log.info("stopped")
+
+
+async def _reload_whenever(wanted: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        await reload()
 
 
 async def _tell_service_manager(state: str) -> None:

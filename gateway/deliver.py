@@ -183,7 +183,7 @@ async def _stopped(letter: Letter, deps: DeliverDeps) -> Outcome | None:
         reason = Reason.DOSSIER_ENDED
     else:
         return None
-    return Outcome(name=str(reason), verdict=journey.never_sent(_state(letter, deps), reason), attempted=False)
+    return Outcome(name=str(reason), verdict=journey.never_sent(journey_state(letter, deps), reason), attempted=False)
 
 
 async def _dossier_ended(letter: Letter, deps: DeliverDeps, now: datetime) -> bool:
@@ -205,7 +205,7 @@ async def _send(letter: Letter, deps: DeliverDeps, *, again: bool) -> Outcome:
     try:
         parcel = await _parcel(letter, deps)
     except Refused as refused:
-        verdict = journey.after_refusal(_state(letter, deps), Reason(refused.reason))
+        verdict = journey.after_refusal(journey_state(letter, deps), Reason(refused.reason))
         return Outcome(name="refused", verdict=verdict, code=refused.code, attempted=False)
     letter = await _begin(letter, destination, deps)
     try:
@@ -235,7 +235,9 @@ async def _begin(letter: Letter, destination: Destination, deps: DeliverDeps) ->
 
 
 def _handed_over(letter: Letter, handover: Handover, deps: DeliverDeps) -> Outcome:
-    verdict = journey.after_handover(_state(letter, deps), handover.status, handover.reason, deps.clock(), deps.rules)
+    verdict = journey.after_handover(
+        journey_state(letter, deps), handover.status, handover.reason, deps.clock(), deps.rules
+    )
     return Outcome(
         name=str(handover.status),
         verdict=verdict,
@@ -248,7 +250,7 @@ def _handed_over(letter: Letter, handover: Handover, deps: DeliverDeps) -> Outco
 
 def _undelivered(letter: Letter, error: DeliveryError, deps: DeliverDeps, *, again: bool) -> Outcome:
     """Translate what an adapter raised; after an earlier doubt, only a refusal or an answer ends the doubt."""
-    state, now = _state(letter, deps), deps.clock()
+    state, now = journey_state(letter, deps), deps.clock()
     adapter = deps.destinations[letter.delivery.provider].adapter
     can_reconcile = adapter.finds or adapter.resend_is_safe
     match error:
@@ -275,7 +277,7 @@ def _unreadable(letter: Letter, error: GatewayError, deps: DeliverDeps, *, again
     """
     delivery = str(letter.delivery.delivery_id)
     _log.error("document unreadable", extra={"delivery": delivery, "error": f"{type(error).__name__}: {error}"})
-    state, now = _state(letter, deps), deps.clock()
+    state, now = journey_state(letter, deps), deps.clock()
     if again:
         verdict = journey.after_unknown(state, now, deps.rules, can_reconcile=True)
     else:
@@ -316,7 +318,7 @@ async def _poll(letter: Letter, deps: DeliverDeps) -> Outcome:
         provider_reference=delivery.provider_reference,
         recipient=letter.recipient,
     )
-    state = _state(letter, deps)
+    state = journey_state(letter, deps)
     try:
         async with asyncio.timeout(destination.attempt_timeout_s):
             answer = await destination.adapter.status(handed)
@@ -408,7 +410,8 @@ def _page_count(content: bytes) -> int:
 # ── Settle ──
 
 
-def _state(letter: Letter, deps: DeliverDeps) -> JourneyState:
+def journey_state(letter: Letter, deps: DeliverDeps) -> JourneyState:
+    """Return what the pure decisions of `domain.journey` need to know of a letter."""
     delivery, record = letter.delivery, letter.record
     return JourneyState(
         channel=delivery.channel,

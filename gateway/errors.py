@@ -50,6 +50,7 @@ class Kind(StrEnum):
     INTERNAL = "internal"
     OVERLOADED = "overloaded"
     STORE_UNAVAILABLE = "store-unavailable"
+    PROVIDER_UNAVAILABLE = "provider-unavailable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -52,6 +53,7 @@ class InForce:
     registration: Registration
     client_cas: tuple[ClientCa, ...]
     receipts: ReceiptSigner
+    past_receipts: tuple[x509.Certificate, ...]  # certificates that signed before
     certificates: Mapping[str, tuple[x509.Certificate, ...]]
     staff: Staff
     matrix: SecurityMatrix
@@ -119,6 +121,7 @@ def read_files(config: Config) -> tuple[InForce, RegistrationFiles]:
         registration=files.registration,
         client_cas=load_client_cas(config),
         receipts=_receipt_signer(certificates["receipts"][0], config),
+        past_receipts=_past_receipts(config.receipts.past),
         certificates=certificates,
         staff=load_staff(config.gateway.staff, self_uid=own_uid(config)),
         matrix=load_security_matrix(config.gateway.security_matrix),
@@ -166,9 +169,7 @@ async def open_house(config: Config, clock: Callable[[], datetime], stack: Async
     )
 
 
-async def _put_in_force(
-    files: RegistrationFiles, providers: Collection[str], ledger: Ledger, logbook: LogBook
-) -> int:
+async def _put_in_force(files: RegistrationFiles, providers: Collection[str], ledger: Ledger, logbook: LogBook) -> int:
     """Put the registration that a start found in force, unless it is; return its number."""
     await require_needs_met(files.registration, providers, ledger)
     occasion = by_itself("start-up", logbook.gateway)
@@ -193,3 +194,8 @@ def _certificates(config: Config) -> dict[str, tuple[x509.Certificate, ...]]:
     if config.portal.certificate is not None:
         files["portal"] = config.portal.certificate
     return {duty: load_certificates(file) for duty, file in files.items()}
+
+
+def _past_receipts(folder: Path | None) -> tuple[x509.Certificate, ...]:
+    files = [] if folder is None else sorted(folder.glob("*.pem"))
+    return tuple(load_certificates(file)[0] for file in files)

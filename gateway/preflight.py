@@ -46,6 +46,8 @@ def preflight(config: Config, *, now: datetime) -> list[FieldError]:
     key = check.pair("receipts", config.receipts.certificate, config.receipts.key_file)
     if key is not None and not (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)):
         check.wrong("receipts.key_file", config.receipts.key_file, "must be an EC key on the curve P-256, for ES256")
+    if config.receipts.past is not None:
+        check.past_receipts(config.receipts.past)
     if config.portal.certificate is not None and config.portal.key_file is not None:
         check.pair("portal", config.portal.certificate, config.portal.key_file)
     check.client_cas()
@@ -119,6 +121,17 @@ class _Check:
                 details["was made for development, where everybody has the keys; get a real certificate"] = None
         for detail in details:
             self.wrong(key, file, detail)
+
+    def past_receipts(self, folder: Path) -> None:
+        """Look whether earlier certificates can be read; that they have expired is in the nature of things."""
+        if not folder.is_dir():
+            self.wrong("receipts.past", folder, "is not a folder")
+            return
+        for file in sorted(folder.glob("*.pem")):
+            try:
+                load_certificates(file)
+            except (OSError, CertificateRejected) as exc:
+                self.wrong("receipts.past", file, _unreadable(exc))
 
     def private_key(self, key: str, file: Path) -> PrivateKeyTypes | None:
         content = self.secret(key, file)

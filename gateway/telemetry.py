@@ -31,6 +31,8 @@ PORTAL_OUTCOMES: Final = (
     "opened", "downloaded", "receipt-downloaded", "download-broken-off", "wrong-code", "unknown-letter", "malformed",
     "delayed", "not-available", "failed",
 )  # fmt: skip
+# What became of a change in force: from the files here, or (followed) by another process.
+RELOAD_OUTCOMES: Final = ("done", "followed", "refused", "failed")
 # The usual words of OpenSSL, and our own for a full house; there are rarer ones.
 HANDSHAKE_REASONS: Final = (
     "too-many-connections", "peer-did-not-return-a-certificate", "unable-to-get-local-issuer-certificate",
@@ -113,6 +115,9 @@ class Metrics:
             "gateway_provider_blocked_ratio", "1 while calls to a provider pause", "provider"
         )
         self.retrievals = self._counter("gateway_retrievals", "Visits of recipients to the portal", "outcome")
+        self.reloads = self._counter(
+            "gateway_reloads", "Registrations, certificates and lists put in force, or refused", "outcome"
+        )
         self.erased = self._counter("gateway_erased_messages", "Messages whose documents were erased")
         self._begin_at_zero()
         self.registry.register(ProcessFigures())
@@ -132,6 +137,8 @@ class Metrics:
             self.handshakes_refused.labels(reason=reason)
         for outcome in PORTAL_OUTCOMES:
             self.retrievals.labels(outcome=outcome)
+        for outcome in RELOAD_OUTCOMES:
+            self.reloads.labels(outcome=outcome)
         self.in_flight.labels(edge="intake")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -10,14 +10,15 @@ provider did, as a `Handover` or as one of the errors of `gateway.errors.Deliver
 - `ChannelBlocked`: the provider refuses us, not the letter (credentials, contract, mandate).
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.domain.ids import DeliveryId, EnterpriseNumber, MessageId
 from gateway.domain.message import Channel, PrintOptions, Recipient
 from gateway.domain.status import DeliveryStatus, Reason
+from gateway.errors import DeliveryError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -133,4 +134,37 @@ class Adapter(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+class ProofUnusable(DeliveryError):
+    """What a provider gave as a proof is not what it listed; that says nothing of how well it is otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """
+    A file by which a provider proves something of a delivery, such as that it was posted (`proof_of_posting`).
+
+    `fetch` returns its bytes, of a bounded size. It raises `Unreachable` when they cannot be had now, `ProofUnusable`
+    when they are not what the provider listed.
+    """
+
+    kind: str
+    media_type: str
+    sha256: bytes
+    fetch: Callable[[], Awaitable[bytes]]
+
+
+@runtime_checkable
+class Proving(Protocol):
+    """An adapter whose provider keeps proofs of what it did; not every provider does."""
+
+    async def evidence(self, handed: Handed) -> list[Proof]:
+        """
+        Return the proofs of a delivery that there are by now, oldest first.
+
+        Raises:
+            Unreachable: the provider could not be asked.
+        """
         ...

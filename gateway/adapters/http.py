@@ -104,7 +104,7 @@ def open_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Answer:
-    """A provider's answer; `whole` is false when the body was cut off or longer than `MAX_ANSWER_BYTES`."""
+    """A provider's answer; `whole` is false when the body was cut off or longer than was allowed."""
 
     status: int
     media_type: str
@@ -210,7 +210,16 @@ class HttpClient:
         """Close the session and its connections."""
         await self._session.close()
 
-    async def ask(self, what: str, method: str, url: str, *, headers: Mapping[str, str], body: object = None) -> Answer:
+    async def ask(
+        self,
+        what: str,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: object = None,
+        limit_bytes: int = MAX_ANSWER_BYTES,
+    ) -> Answer:
         """
         Make a call that changes nothing, a few times if need be; `body` is sent as JSON.
 
@@ -219,7 +228,9 @@ class HttpClient:
         Raises:
             Unreachable: no whole answer, or 408, 425, 429 or 5xx, at the last try. `what` opens the text.
         """
-        return await self.patiently(lambda: self.ask_once(what, method, url, headers=headers, body=body))
+        return await self.patiently(
+            lambda: self.ask_once(what, method, url, headers=headers, body=body, limit_bytes=limit_bytes)
+        )
 
     async def patiently(self, once: Callable[[], Awaitable[_T]]) -> _T:
         """
@@ -249,6 +260,7 @@ class HttpClient:
         headers: Mapping[str, str],
         body: object = None,
         form: Mapping[str, str] | None = None,
+        limit_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answer:
         """
         Make a call that changes nothing, once, with a JSON `body`, a `form` or neither.
@@ -262,7 +274,7 @@ class HttpClient:
             async with self._session.request(
                 method, url, headers=headers, timeout=timeout, allow_redirects=False, **content
             ) as response:
-                answer = await self._read(response)
+                answer = await self._read(response, limit_bytes)
         except _LOST as exc:
             raise Unreachable(f"{what}: {_described(exc)}") from None
         if not answer.whole:
@@ -299,13 +311,13 @@ class HttpClient:
     def _timeout(self, total_s: float) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=total_s, sock_connect=self._timing.connect_timeout_s)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> Answer:
+    async def _read(self, response: aiohttp.ClientResponse, limit_bytes: int = MAX_ANSWER_BYTES) -> Answer:
         body = bytearray()
         whole = True
         try:
             async for chunk in response.content.iter_any():
                 body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
+                if len(body) > limit_bytes:
                     whole = False
                     response.close()
                     break

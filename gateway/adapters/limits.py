@@ -8,12 +8,12 @@ Where the provider refuses a single sender, it is well: the other senders' lette
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from time import monotonic
 from typing import TypeVar, assert_never
 
-from gateway.adapters.base import Adapter, Handed, Handover, Parcel
+from gateway.adapters.base import Adapter, Handed, Handover, Parcel, Proof, Proving
 from gateway.domain.ids import DeliveryId
 from gateway.errors import ChannelBlocked, OutcomeUnknown, Refused, Unreachable
 
@@ -246,9 +246,25 @@ class Destination:
         """
         return await self._within_limits(lambda: self._adapter.status(handed))
 
+    async def evidence(self, handed: Handed) -> list[Proof]:
+        """
+        Return the proofs that the adapter's provider keeps of a delivery; none where it keeps none.
+
+        Raises:
+            Unreachable: the circuit is open, or as the adapter says.
+        """
+        adapter = self._adapter
+        if not isinstance(adapter, Proving):
+            return []
+        found = await self._within_limits(lambda: adapter.evidence(handed))
+        return [replace(proof, fetch=self._fetching(proof)) for proof in found]
+
     async def close(self) -> None:
         """Let the adapter's connections go."""
         await self._adapter.close()
+
+    def _fetching(self, proof: Proof) -> Callable[[], Awaitable[bytes]]:
+        return lambda: self._within_limits(proof.fetch)
 
     async def _within_limits(self, call: Callable[[], Awaitable[_T]]) -> _T:
         self._breaker.check(self._monotonic_s())

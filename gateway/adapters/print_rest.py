@@ -8,6 +8,7 @@ job. Each job may carry a JWS by the gateway over its id, the digests of its fil
 
 import base64
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -16,11 +17,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urljoin
 
 import aiohttp
 import rfc8785
 
-from gateway.adapters.base import Handed, Handover, Parcel, ParcelDocument
+from gateway.adapters.base import Handed, Handover, Parcel, ParcelDocument, Proof, ProofUnusable
 from gateway.adapters.http import (
     Answer,
     CallTiming,
@@ -52,6 +54,10 @@ RETURN_REASONS: Final = frozenset(
 )  # fmt: skip
 _CAME_BACK: Final = frozenset({DeliveryStatus.RETURNED, DeliveryStatus.LOST})
 _BARCODE: Final = re.compile(r"[A-Za-z0-9]{1,40}\Z")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
+_FILE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
+_PDF: Final = "application/pdf"
+MAX_PROOF_BYTES: Final = 5 * 1_048_576
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +160,49 @@ class PrintRestAdapter:
             return self._read(answer, handed.delivery_id)
         except OutcomeUnknown as exc:
             raise Unreachable(f"status: {exc.detail}") from exc
+
+    async def evidence(self, handed: Handed) -> list[Proof]:
+        """
+        Return the proofs that the house keeps of a job; what it lists in another form than agreed is left out.
+
+        Raises:
+            Unreachable: the house could not be asked, or refused to tell.
+        """
+        listed_at = f"{self._jobs_url}/{handed.delivery_id}/evidence"
+        answer = await self._http.ask("evidence", "GET", listed_at, headers=self._headers())
+        if answer.status == HTTPStatus.NOT_FOUND and answer.json() is not None:
+            return []
+        listed = answer.json()
+        if answer.status != HTTPStatus.OK or not isinstance(listed, list):
+            raise Unreachable(f"evidence: answered {answer.status}, and no list")
+        return [proof for entry in listed if (proof := self._proof(entry, listed_at)) is not None]
+
+    def _proof(self, entry: object, listed_at: str) -> Proof | None:
+        kind, digest, uri = provider_word(member(entry, "type")), member(entry, "sha256"), member(entry, "uri")
+        if kind is None or not isinstance(uri, str) or not isinstance(digest, str) or not _SHA256.match(digest):
+            return None
+        # Below the list itself, or our key and our trust would go wherever the house's answer points.
+        at = urljoin(f"{listed_at}/", uri)
+        if not at.startswith(f"{listed_at}/") or not _FILE.match(at.removeprefix(f"{listed_at}/")):
+            return None
+        sha256 = bytes.fromhex(digest)
+        return Proof(kind=kind, media_type=_PDF, sha256=sha256, fetch=lambda: self._fetch(at, sha256))
+
+    async def _fetch(self, at: str, sha256: bytes) -> bytes:
+        """
+        Return a proof of at most `MAX_PROOF_BYTES`.
+
+        Raises:
+            Unreachable: it could not be had.
+            ProofUnusable: it is not what the house listed.
+        """
+        headers = self._headers() | {"Accept": _PDF}
+        answer = await self._http.ask("proof", "GET", at, headers=headers, limit_bytes=MAX_PROOF_BYTES)
+        if answer.status != HTTPStatus.OK or answer.media_type != _PDF:
+            raise ProofUnusable(f"proof: answered {answer.status} with another thing than a PDF")
+        if not hmac.compare_digest(hashlib.sha256(answer.body).digest(), sha256):
+            raise ProofUnusable("proof: its digest is not the one that the house listed")
+        return answer.body
 
     async def close(self) -> None:
         """Close the session."""

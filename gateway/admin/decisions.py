@@ -18,8 +18,7 @@ from typing import Final, assert_never
 
 from gateway.admin.journal import Actor, command_entry
 from gateway.admin.problems import AdminRefusal, Code
-from gateway.deliver import DeliverDeps, Letter, Outcome, open_letter, settlement
-from gateway.deliver import _state as journey_state
+from gateway.deliver import DeliverDeps, Letter, Outcome, journey_state, open_letter, settlement
 from gateway.domain import journey
 from gateway.domain.ids import DeliveryId, MessageId
 from gateway.domain.journey import Verdict

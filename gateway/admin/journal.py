@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.domain.staff import Role
 from gateway.records.logs import LogBook, Subject
+from gateway.records.registrations import Occasion
 from gateway.stores.ledger import Log, LogEntry
 
 ABOUT_NO_MESSAGE: Final = Subject()
@@ -30,8 +31,16 @@ def command_entry(
     subject: Subject = ABOUT_NO_MESSAGE,
 ) -> LogEntry:
     """Return the entry of a command that a member of staff was permitted to give."""
-    who = {"person": actor.name, "uid": str(actor.uid), "role": str(actor.role)}
-    return logbook.entry(Log.ADMIN, command, who=who, what=what or {}, result=result, subject=subject)
+    return logbook.entry(Log.ADMIN, command, who=_who(actor), what=what or {}, result=result, subject=subject)
+
+
+def occasion_of(command: str, actor: Actor, reason: str) -> Occasion:
+    """Return the occasion of a command that puts something in force."""
+    return Occasion(command=command, author=actor.name, who=_who(actor), reason=reason)
+
+
+def _who(actor: Actor) -> dict[str, str]:
+    return {"person": actor.name, "uid": str(actor.uid), "role": str(actor.role)}
 
 
 def refusal_entry(logbook: LogBook, command: str, uid: int, *, name: str | None, result: str) -> LogEntry:

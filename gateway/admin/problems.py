@@ -24,6 +24,10 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method-not-allowed"
     NOT_WAITING = "not-waiting"
     NOT_POSSIBLE = "not-possible"
+    ALREADY_SO = "already-so"
+    CONFIG_INVALID = "config-invalid"
+    STILL_NEEDED = "still-needed"
+    OVERTAKEN = "overtaken"
     BODY_TOO_LARGE = "body-too-large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     INTERNAL = "internal"
@@ -39,6 +43,10 @@ _PROBLEMS: Final[Mapping[Code, tuple[HTTPStatus, str]]] = {
     Code.METHOD_NOT_ALLOWED: (_S.METHOD_NOT_ALLOWED, "The method is not allowed here"),
     Code.NOT_WAITING: (_S.CONFLICT, "The delivery does not wait for a decision"),
     Code.NOT_POSSIBLE: (_S.CONFLICT, "This cannot be decided about the delivery"),
+    Code.ALREADY_SO: (_S.CONFLICT, "It is so already"),
+    Code.CONFIG_INVALID: (_S.UNPROCESSABLE_ENTITY, "What the files say cannot be put in force"),
+    Code.STILL_NEEDED: (_S.CONFLICT, "Messages under way need what would be taken away"),
+    Code.OVERTAKEN: (_S.CONFLICT, "Somebody else was faster"),
     Code.BODY_TOO_LARGE: (_S.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     Code.UNSUPPORTED_MEDIA_TYPE: (_S.UNSUPPORTED_MEDIA_TYPE, "The media type is not supported"),
     Code.INTERNAL: (_S.INTERNAL_SERVER_ERROR, "The gateway failed"),
@@ -78,7 +86,8 @@ def as_refusal(error: BaseException) -> AdminRefusal:
         case StoreUnavailable():
             return AdminRefusal(
                 Code.STORE_UNAVAILABLE,
-                "a decision may or may not have been carried out; look with `gateway ops doubts` before deciding again",
+                "what was asked may or may not have been carried out; look how it stands before asking again "
+                "(`gateway ops doubts`, `gateway senders list`, `gateway senders diff`)",
             )
         case _:
             return AdminRefusal(Code.INTERNAL, "the technical log says more under this correlation id")

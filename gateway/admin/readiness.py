@@ -136,10 +136,9 @@ def _cause(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadinessDeps:
-    """What the checks work with; `certificate` is that of the receipt key."""
+    """What the checks work with; `receipts` returns what signs receipts now, and the certificate it signs with."""
 
-    receipts: ReceiptSigner
-    certificate: x509.Certificate
+    receipts: Callable[[], tuple[ReceiptSigner, x509.Certificate]]
     keyring: MasterKeys
     vault: Vault
     blobs: BlobStore
@@ -175,10 +174,11 @@ def _sign_and_verify(deps: ReadinessDeps) -> None:
         Refusal: the signature is not that of the certificate.
     """
     now = deps.clock()
-    require_current(deps.certificate, now)
+    signer, certificate = deps.receipts()
+    require_current(certificate, now)
     statement = {"at": format_instant(now), "nonce": secrets.token_hex(16)}
-    token = deps.receipts.sign_jws(statement, PROBE_TYP)
-    if verify_jws(token, PROBE_TYP, deps.certificate) != statement:
+    token = signer.sign_jws(statement, PROBE_TYP)
+    if verify_jws(token, PROBE_TYP, certificate) != statement:
         raise ProbeFailed("what was signed is not what was to be signed")
 
 

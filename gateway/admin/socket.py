@@ -21,9 +21,10 @@ from uuid import uuid4
 
 from aiohttp import hdrs, web
 
+from gateway.admin.interface import AdminDeps, Route
 from gateway.admin.journal import Actor, command_entry, refusal_entry
 from gateway.admin.problems import AdminRefusal, Code, as_refusal, render
-from gateway.admin.routes import ROUTES, AdminDeps, Route
+from gateway.admin.routes import ROUTES
 from gateway.domain.dossier import ZONE
 from gateway.domain.staff import Person
 from gateway.errors import GatewayError, StoreUnavailable
@@ -50,7 +51,7 @@ PeerUid = Callable[[asyncio.BaseTransport], int]
 _RawHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-__all__ = ["AdminDeps", "AdminServer", "SocketRefused", "peer_uid", "serve_admin"]
+__all__ = ["AdminServer", "SocketRefused", "peer_uid", "serve_admin"]
 
 
 class SocketRefused(GatewayError):

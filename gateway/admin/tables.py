@@ -43,6 +43,15 @@ _TIMELINE_COLUMNS: Final = {
     "reason": "REASON",
 }
 _QUEUE_COLUMNS: Final = {"channel": "CHANNEL", "action": "ACTION", "count": "COUNT", "oldestDueAt": "OLDEST DUE"}
+_SENDER_COLUMNS: Final = {
+    "enterpriseNumber": "NUMBER",
+    "name": "NAME",
+    "active": "ACTIVE",
+    "profiles": "PROFILES",
+    "certificates": "CERTIFICATES",
+    "suspendedAt": "SUSPENDED",
+    "suspendedBecause": "BECAUSE",
+}
 _STANDING: Final = {
     "status": "delivery",
     "messageStatus": "message",
@@ -117,11 +126,58 @@ def status(body: Mapping[str, Any]) -> str:
     return "\n".join([_facts(facts), "", _table(body["queues"], _QUEUE_COLUMNS)])
 
 
+def senders(body: Mapping[str, Any]) -> str:
+    """Return who is registered, and who is suspended."""
+    rows = body["senders"]
+    none = "no sender is registered"
+    return f"registration {body['registrationVersion']}\n" + _listed(rows, len(rows), _SENDER_COLUMNS, none=none)
+
+
+def compared(body: Mapping[str, Any]) -> str:
+    """Return what putting the registration files in force would change."""
+    before, after = body["registrationInForce"], body["registrationAfter"]
+    if before == after:
+        return f"the files are those of registration {before}, which is in force"
+    lines = [*_changes(body), f"registration {before} would become {after}, digest {_cell(body['digest'])}"]
+    lines += _needs(body)
+    return "\n".join(lines)
+
+
+def applied(body: Mapping[str, Any]) -> str:
+    """Return what changed when files were put in force, or would change."""
+    before, after = body["registrationInForce"], body["registrationAfter"]
+    if before == after and not body["changes"]:
+        return f"nothing to change: what the files say is in force (registration {before})"
+    if body.get("dryRun"):
+        return "\n".join([*_changes(body), *_needs(body), "nothing was changed (dry run)"])
+    told = f"registration {after} is in force" + ("" if before == after else f", after {before}")
+    return "\n".join([*_changes(body), told])
+
+
+def suspended(body: Mapping[str, Any]) -> str:
+    """Return that a sender is suspended, or no longer."""
+    who = f"{_cell(body['enterpriseNumber'])} {_cell(body['name'])}"
+    if not body["suspended"]:
+        return f"{who}: resumed"
+    return f"{who}: suspended; {_cell(body['connectionsClosed'])} connections closed"
+
+
 def problem(body: Mapping[str, Any]) -> str:
     """Return why the gateway refused."""
     lines = [f"refused: {_cell(body.get('title'))}: {_cell(body.get('detail'))}"]
     lines += [f"  {_cell(error.get('pointer'))} {_cell(error.get('detail'))}" for error in body.get("errors", ())]
     return "\n".join(lines)
+
+
+def _changes(body: Mapping[str, Any]) -> list[str]:
+    lines = [_cell(line) for line in body["changes"]]
+    return lines or ["no more than comments or layout"]
+
+
+def _needs(body: Mapping[str, Any]) -> list[str]:
+    return [
+        f"refused as long as {_cell(need['messages'])} messages need {_cell(need['what'])}" for need in body["needs"]
+    ]
 
 
 def _listed(rows: Sequence[Mapping[str, Any]], total: int, columns: Mapping[str, str], *, none: str) -> str:

@@ -3,7 +3,9 @@
 
 Exit codes: 0 done; 1 refused, by the gateway or because what was asked does not hold (with --follow also: the letter
 was not delivered); 2 wrong use, or a file that cannot be used; 3 the gateway was not reached, or cannot take it now:
-the same command with the same reference may be given again, and nothing is ever sent twice.
+the same command with the same reference may be given again, and nothing is ever sent twice. Of `doctor`: 0
+nothing failed; 1 something has to be mended; 2 so has the sender's file, or one that it names; 3 nothing else is wrong
+than that the gateway cannot be reached or take anything now.
 """
 
 import argparse
@@ -22,6 +24,9 @@ from cryptography import x509
 from gateway.client import arguments
 from gateway.client.answers import MessageState
 from gateway.client.api import GatewayClient, Sent
+from gateway.client.doctor import examine
+from gateway.client.doctor_screen import Sheet, report_object
+from gateway.client.findings import OWN_FILES, Finding, Outcome
 from gateway.client.letter import Document, Letter, describe
 from gateway.client.problems import (
     ClientError,
@@ -85,6 +90,7 @@ def add_commands(subparsers: arguments.Subcommands) -> None:
     arguments.add_status(each).set_defaults(run=run, client_command=_status)
     arguments.add_dossier(each).set_defaults(run=run, client_command=_dossier)
     arguments.add_verify_receipt(each).set_defaults(run=run, client_command=_verify_receipt)
+    _add_doctor(each)
 
 
 def run(args: argparse.Namespace, *, open_client: Callable[..., GatewayClient] = GatewayClient) -> int:
@@ -230,6 +236,47 @@ def _verify_receipt(args: argparse.Namespace, screen: Screen, _open_client: _Ope
         screen.show("The documents are those that the gateway took.")
     screen.tell(receipt_object(receipt))
     return DONE
+
+
+# ── doctor ──
+
+
+def _add_doctor(subparsers: arguments.Subcommands) -> None:
+    text = "look at everything between your files and a letter that the gateway takes, and say what to mend"
+    codes = "Exit codes: 0 nothing failed; 1 something is to be mended; 2 your files are; 3 the gateway is not reached."
+    doctor = subparsers.add_parser("doctor", help=text, description=f"{text}; nothing is sent", epilog=codes)
+    doctor.add_argument(
+        "--sender", type=Path, default=Path("sender.toml"), metavar="FILE", help="who sends (sender.toml)"
+    )
+    doctor.add_argument("--json", action="store_true", help="answer in JSON")
+    doctor.set_defaults(run=run, client_command=_doctor)
+
+
+def _doctor(args: argparse.Namespace, screen: Screen, _open_client: _OpenClient) -> int:
+    sheet = Sheet.on(sys.stdout)
+
+    async def work() -> list[Finding]:
+        findings: list[Finding] = []
+        async with aclosing(examine(args.sender)) as examination:
+            async for finding in examination:
+                findings.append(finding)
+                screen.show(sheet.finding(finding))
+        return findings
+
+    findings = asyncio.run(work())
+    screen.show("")
+    screen.show(sheet.summary(findings), headline=True)
+    screen.tell(report_object(args.sender, findings, datetime.now(UTC)))
+    return _exit_code_of(findings)
+
+
+def _exit_code_of(findings: list[Finding]) -> int:
+    wrong = [finding for finding in findings if finding.outcome is Outcome.FAILED]
+    if not wrong:
+        return DONE
+    if any(finding.check in OWN_FILES for finding in wrong):
+        return USAGE
+    return NOT_REACHED if all(finding.unreachable for finding in wrong) else REFUSED
 
 
 # ── Files and prompts ──

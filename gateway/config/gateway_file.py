@@ -83,10 +83,11 @@ class Intake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipts:
-    """What signs receipts, evidence and checkpoints."""
+    """What signs receipts, evidence and checkpoints; `past` is a folder of the certificates that did so before."""
 
     certificate: Path
     key_file: Path
+    past: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +227,11 @@ def _intake(table: Table) -> Intake:
 
 def _receipts(table: Table) -> Receipts:
     path = path_in(table.folder)
-    return Receipts(certificate=table.required("certificate", path), key_file=table.required("key_file", path))
+    return Receipts(
+        certificate=table.required("certificate", path),
+        key_file=table.required("key_file", path),
+        past=table.optional("past", path, None),
+    )
 
 
 def _client_cas(root: Table) -> tuple[ClientCa, ...]:

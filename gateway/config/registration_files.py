@@ -86,6 +86,4 @@ def _build(
     tables: Mapping[str, Table | None], findings: Findings, *, version: int, authorities: Collection[str] | None
 ) -> Registration:
     senders = [table for name, table in tables.items() if name.startswith(_SENDERS)]
-    return build_registration(
-        tables.get(_CATEGORIES), senders, findings, version=version, authorities=authorities
-    )
+    return build_registration(tables.get(_CATEGORIES), senders, findings, version=version, authorities=authorities)

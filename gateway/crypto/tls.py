@@ -144,7 +144,10 @@ class SwappableContext:
                 "revocation lists are consulted in the handshake when every client CA is hard-fail, and only then; "
                 "a change from or to that needs a restart"
             )
-        if (context.verify_mode, context.minimum_version) != (self.listening.verify_mode, self.listening.minimum_version):
+        if (context.verify_mode, context.minimum_version) != (
+            self.listening.verify_mode,
+            self.listening.minimum_version,
+        ):
             raise TlsRefused("asking for client certificates and the least version of TLS change with a restart only")
 
     def swap(self, context: ssl.SSLContext) -> None:

@@ -48,6 +48,7 @@ done when it is called, so it grants nothing: it only allows the signature to be
 MESSAGE_LIMIT_BYTES: Final = 256 * 1024
 _DEPTH_LIMIT: Final = 32
 _NAMESPACES_LIMIT: Final = 32
+_ATTRIBUTES_LIMIT: Final = 5_000  # of one element; the schema writes nearly a kilobyte about each that it does not know
 _ATTRIBUTE_FAULTS_SHOWN: Final = 10
 
 _XML_DECLARATION: Final = re.compile(rb"<\?xml\s[^>]*?\?>")
@@ -55,6 +56,7 @@ _ENCODING: Final = re.compile(rb"""\sencoding\s*=\s*["']([^"']*)["']""")
 _SPACE: Final = re.compile(r"[ \t\r\n]+")
 
 _too_deep = etree.XPath("boolean(" + "/*" * (_DEPTH_LIMIT + 1) + ")")
+_too_many_attributes = etree.XPath(f"boolean(//@*[{_ATTRIBUTES_LIMIT + 1}])")
 _string = etree.XPath("string()")  # unlike `text`, it does not end at a comment
 _namespaced_attributes = etree.XPath("//*[@*[namespace-uri()]]")
 
@@ -241,6 +243,8 @@ def _parse(body: bytes) -> etree._Element:
         raise _malformed("processing instructions and entities are not allowed")
     if _too_deep(root):
         raise _malformed(f"elements nested deeper than {_DEPTH_LIMIT}")
+    if _too_many_attributes(root):
+        raise _malformed(f"more than {_ATTRIBUTES_LIMIT} attributes on one element")
     return root
 
 

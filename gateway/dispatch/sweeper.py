@@ -116,7 +116,11 @@ class Sweeper:
             Log.TRAFFIC,
             "erased",
             who={"gateway": self._deps.logbook.gateway},
-            what={"message": str(message.message_id), "documents": len(message.documents)},
+            what={
+                "message": str(message.message_id),
+                "documents": len(message.documents),
+                "messageStatus": message.status,
+            },
             result="erased",
             subject=Subject(sender=message.sender, profile=message.profile, message_id=message.message_id),
             at=now,

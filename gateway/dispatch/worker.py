@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +19,11 @@ _AFTER_TROUBLE_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """`count` deliveries at once; each leased for `lease`; the ledger is asked at least every `poll_s`."""
+    """
+    `count` deliveries at once for each provider, so that a slow one keeps no other waiting.
+
+    Each is leased for `lease`; the ledger is asked at least every `poll_s`.
+    """
 
     name: str
     count: int
@@ -39,7 +44,7 @@ class Workers:
         self._settings = settings
         self._deps = deps
         self._on_outcome = on_outcome
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}  # with the provider that each works for
         self._wanted = asyncio.Event()
         self._stopping = False
 
@@ -53,12 +58,10 @@ class Workers:
             claimed = await self._claim()
             for claim in claimed:
                 task = asyncio.create_task(self._work(claim), name=f"deliver {claim.delivery.delivery_id}")
-                self._running.add(task)
+                self._running[task] = claim.delivery.provider
                 task.add_done_callback(self._finished)
             if not claimed:
                 await self._pause(self._settings.poll_s)
-            elif len(self._running) >= self._settings.count:
-                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         if self._running:
             await asyncio.wait(self._running)
 
@@ -68,20 +71,25 @@ class Workers:
         self._wanted.set()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        del self._running[task]
         self._wanted.set()
 
     async def _claim(self) -> list[Claim]:
-        free = self._settings.count - len(self._running)
-        if free <= 0:
+        busy = Counter(self._running.values())
+        free = {
+            provider: self._settings.count - busy[provider]
+            for provider in self._deps.destinations
+            if busy[provider] < self._settings.count
+        }
+        if not free:
             return []
         try:
             return await self._deps.ledger.claim(
                 self._settings.name,
                 now=self._deps.clock(),
                 lease=self._settings.lease,
-                limit=free,
-                providers=self._deps.destinations.keys(),
+                limit=min(free.values()),  # so that they may all be for one provider
+                providers=free.keys(),
             )
         except StoreUnavailable as error:
             _log.warning("cannot claim deliveries", extra={"error": str(error)})

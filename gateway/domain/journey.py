@@ -262,12 +262,12 @@ def _after_print(state: JourneyState, status: DeliveryStatus, now: datetime, rul
 
 
 def _read_poll(route: Route, handed_over_at: datetime, now: datetime, rules: Rules) -> tuple[datetime, datetime]:
-    """Return when to ask next, never later than the unread term, and when this is late."""
+    """Return when to ask next, never later than the unread term, and from when on it is late that no end came."""
     due_at = next_read_poll(handed_over_at, now, rules.poll)
     ends_at = handed_over_at + (route.unread_after or timedelta(0))
     if now < ends_at:
         due_at = min(due_at, ends_at)
-    return due_at, max(ends_at, now) + timedelta(days=1)
+    return due_at, ends_at + timedelta(days=1)
 
 
 def _decide(status: DeliveryStatus, reason: Reason, now: datetime) -> Verdict:

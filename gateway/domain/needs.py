@@ -50,9 +50,7 @@ def unmet_needs(uses: Iterable[LiveUse], registration: Registration, providers: 
 
 def _missing(use: LiveUse, registration: Registration, providers: Collection[str]) -> dict[str, int]:
     missing = {
-        f"provider {provider}": use.messages
-        for provider in use.route.providers.values()
-        if provider not in providers
+        f"provider {provider}": use.messages for provider in use.route.providers.values() if provider not in providers
     }
     if use.category not in registration.categories:
         missing[f"category {use.category}"] = use.messages

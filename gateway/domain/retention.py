@@ -72,4 +72,6 @@ def keep_copy(
     if not printed:
         return Keep(state=CopyState.AWAITING_ERASURE, until=now)
     starts = [journey.posted_at for journey in printed if journey.posted_at is not None]
-    return Keep(state=CopyState.KEPT, until=max(starts) + retention if starts else None)
+    if not starts:  # it came back, or was lost, before its term began
+        return Keep(state=CopyState.AWAITING_ERASURE, until=now + keep_undelivered)
+    return Keep(state=CopyState.KEPT, until=max(starts) + retention)

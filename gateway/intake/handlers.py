@@ -1,14 +1,16 @@
 """Requests about messages: read, call one function, render."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from aiohttp import web
+from cryptography import x509
 
 from gateway.accept import AcceptDeps, Accepted
+from gateway.adapters.base import Proving
 from gateway.crypto.vault import Vault
 from gateway.domain.ids import InvalidIdentifier, parse_reference
 from gateway.domain.message import Channel
@@ -17,8 +19,9 @@ from gateway.errors import FieldError, Kind, Refusal
 from gateway.intake import views
 from gateway.intake.body import PACE
 from gateway.intake.caller import Caller
+from gateway.records.evidence import EvidenceBook
 from gateway.records.logs import LogBook
-from gateway.stores.ledger import Ledger, MessageFilter
+from gateway.stores.ledger import Ledger, MessageFilter, MessageRecord
 
 MAX_PAGE: Final = 500
 MAX_STATUS_IDS: Final = 500
@@ -29,7 +32,13 @@ XML: Final = "application/xml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeDeps:
-    """What handlers need. `on_accepted` is told of every new message, after its commit."""
+    """
+    What handlers need. `on_accepted` is told of every new message and `on_cancelled` of every stopped one, once that is
+    committed.
+
+    `signers` gives the certificates that sign receipts and evidence: the present one, then earlier ones. `proving`
+    holds the providers that keep proofs, by name. `keep_undelivered`: how long documents stay that are not delivered.
+    """
 
     accept: AcceptDeps
     ledger: Ledger
@@ -37,7 +46,12 @@ class IntakeDeps:
     logbook: LogBook
     clock: Callable[[], datetime]
     public_url: str
+    evidence: EvidenceBook
+    signers: Callable[[], Sequence[x509.Certificate]]
+    proving: Mapping[str, Proving]
+    keep_undelivered: timedelta
     on_accepted: Callable[[Accepted], None]
+    on_cancelled: Callable[[MessageRecord], None]
 
 
 Handler = Callable[[web.Request, Caller, IntakeDeps], Awaitable[web.Response]]
@@ -72,11 +86,22 @@ def prefers_xml(accept_header: str) -> bool:
 
 async def message(request: web.Request, caller: Caller, deps: IntakeDeps) -> web.Response:
     """`GET /api/v1/messages/{messageId}`: one message; another sender's or profile's is a 404."""
+    record = await own_message(request, caller, deps)
+    return web.json_response(views.whole(record, await deps.ledger.timeline(record.message_id)))
+
+
+async def own_message(request: web.Request, caller: Caller, deps: IntakeDeps) -> MessageRecord:
+    """
+    Return the message that a path names.
+
+    Raises:
+        Refusal: not-found, also for another sender's or profile's.
+    """
     message_id = views.parse_message_id(request.match_info["messageId"])
     record = await deps.ledger.message(message_id) if message_id is not None else None
     if record is None or not caller.sees(record):
         raise Refusal(Kind.NOT_FOUND, "no message of this caller's sender and profiles has this messageId")
-    return web.json_response(views.whole(record, await deps.ledger.timeline(record.message_id)))
+    return record
 
 
 async def messages(request: web.Request, caller: Caller, deps: IntakeDeps) -> web.Response:

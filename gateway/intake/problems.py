@@ -61,6 +61,7 @@ PROBLEMS: Final[Mapping[Kind, Problem]] = {
     Kind.INTERNAL: Problem(_S.INTERNAL_SERVER_ERROR, "The gateway failed"),
     Kind.OVERLOADED: Problem(_S.SERVICE_UNAVAILABLE, "The gateway is busy"),
     Kind.STORE_UNAVAILABLE: Problem(_S.SERVICE_UNAVAILABLE, "A store of the gateway is away"),
+    Kind.PROVIDER_UNAVAILABLE: Problem(_S.SERVICE_UNAVAILABLE, "A provider cannot be asked"),
 }
 
 

@@ -7,11 +7,12 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.intake import dossiers, handlers
+from gateway.intake import cancelling, dossiers, feed, handlers, postal, proofs, whoami
 from gateway.intake.caller import Caller
 from gateway.intake.handlers import IntakeDeps
 
 Handler = Callable[[web.Request, Caller, IntakeDeps], Awaitable[web.Response]]
+OpenHandler = Callable[[web.Request, IntakeDeps], Awaitable[web.Response]]
 
 
 class Authentication(Enum):
@@ -19,32 +20,44 @@ class Authentication(Enum):
 
     CALLER = "the client certificate names a party, which acts for itself or for a sender it may act for"
     SIGNED = "the client certificate names a party; the signed message names the sender"
+    TLS = "any client certificate that passes TLS, also one that nobody registered; what is told is public"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One method on one path. A `SIGNED` route has no handler of its own: it is `server.submit`."""
+    """
+    One method on one path.
+
+    A `CALLER` route has a `handler`, a `TLS` route an `open_handler`, a `SIGNED` route neither: it is `server.submit`.
+    """
 
     method: str
     path: str
     authentication: Authentication
-    handler: Handler | None
+    handler: Handler | None = None
+    open_handler: OpenHandler | None = None
 
 
 MESSAGES: Final = "/api/v1/messages"
+_ONE: Final = MESSAGES + "/{messageId}"
+_CALLER: Final = Authentication.CALLER
 
 
 ROUTES: Final = (
-    Route(method="POST", path=MESSAGES, authentication=Authentication.SIGNED, handler=None),
-    Route(method="GET", path=MESSAGES, authentication=Authentication.CALLER, handler=handlers.messages),
-    Route(method="GET", path=MESSAGES + "/{messageId}", authentication=Authentication.CALLER, handler=handlers.message),
-    Route(
-        method="POST",
-        path="/api/v1/statusRequest",
-        authentication=Authentication.CALLER,
-        handler=handlers.status_request,
-    ),
-    Route(method="POST", path="/api/v1/dossiers", authentication=Authentication.CALLER, handler=dossiers.register),
-    Route(method="POST", path="/api/v1/dossiers/end", authentication=Authentication.CALLER, handler=dossiers.end),
-    Route(method="POST", path="/api/v1/dossiers/search", authentication=Authentication.CALLER, handler=dossiers.search),
+    Route(method="POST", path=MESSAGES, authentication=Authentication.SIGNED),
+    Route(method="GET", path=MESSAGES, authentication=_CALLER, handler=handlers.messages),
+    Route(method="GET", path=_ONE, authentication=_CALLER, handler=handlers.message),
+    Route(method="POST", path=_ONE + "/cancel", authentication=_CALLER, handler=cancelling.cancel),
+    Route(method="GET", path=_ONE + "/evidence", authentication=_CALLER, handler=proofs.evidence_list),
+    Route(method="GET", path=_ONE + "/evidence/{n}", authentication=_CALLER, handler=proofs.evidence),
+    Route(method="GET", path=_ONE + "/kit", authentication=_CALLER, handler=proofs.kit),
+    Route(method="GET", path=_ONE + "/bpost-status", authentication=_CALLER, handler=postal.bpost_status),
+    Route(method="GET", path=_ONE + "/bpost-attestation", authentication=_CALLER, handler=postal.bpost_attestation),
+    Route(method="POST", path="/api/v1/statusRequest", authentication=_CALLER, handler=handlers.status_request),
+    Route(method="GET", path="/api/v1/events", authentication=_CALLER, handler=feed.events),
+    Route(method="POST", path="/api/v1/dossiers", authentication=_CALLER, handler=dossiers.register),
+    Route(method="POST", path="/api/v1/dossiers/end", authentication=_CALLER, handler=dossiers.end),
+    Route(method="POST", path="/api/v1/dossiers/search", authentication=_CALLER, handler=dossiers.search),
+    Route(method="GET", path="/api/v1/whoami", authentication=_CALLER, handler=whoami.whoami),
+    Route(method="GET", path="/api/v1/trust", authentication=Authentication.TLS, open_handler=proofs.trust),
 )

@@ -134,10 +134,16 @@ class IntakeServer:
         return application
 
     def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        match route.authentication, route.handler:
-            case Authentication.SIGNED, None:
+        match route.authentication, route.handler, route.open_handler:
+            case Authentication.SIGNED, None, None:
                 return self._submit
-            case Authentication.CALLER, found if found is not None:
+            case Authentication.TLS, None, open_handler if open_handler is not None:
+
+                async def tell(request: web.Request) -> web.StreamResponse:
+                    return await open_handler(request, self._deps)
+
+                return tell
+            case Authentication.CALLER, found, None if found is not None:
 
                 async def answer(request: web.Request) -> web.StreamResponse:
                     request[PACE] = Pace(self._limits.body)

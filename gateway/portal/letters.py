@@ -119,7 +119,7 @@ class Letters:
             Log.TRAFFIC,
             "retrieved",
             who={"role": "recipient"},
-            what=_what(letter),
+            what={**_what(letter), "messageStatus": letter.record.status},
             result="opened",
             subject=_subject(letter),
         )

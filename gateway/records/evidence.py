@@ -16,7 +16,7 @@ from typing import Any, Final
 from gateway.crypto.evidence import ETSI_EVENTS, EVIDENCE_TYP, Evidence, EvidenceDelivery
 from gateway.crypto.receipts import ReceiptDocument, ReceiptSigner
 from gateway.domain.message import Channel
-from gateway.domain.status import DeliveryStatus, Reason
+from gateway.domain.status import DeliveryStatus, MessageStatus, Reason
 from gateway.records.logs import leaf_sha256
 from gateway.stores.ledger import EvidenceRecord, Ledger, MessageRecord, TimelineEntry
 
@@ -57,7 +57,7 @@ def etsi_event(event: str, what: Mapping[str, Any]) -> str | None:
     channel = what.get("channel")
     if channel is None:
         name = _OF_MESSAGES.get(event)
-    elif event == "cancelled" and "attempt" not in what:
+    elif what.get("messageStatus") == MessageStatus.CANCELLED:
         name = None  # by the sender, before anything was relayed
     else:
         name = (_ON_PAPER if channel == Channel.PRINT else _AT_EBOX).get(event)

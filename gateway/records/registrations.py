@@ -54,6 +54,26 @@ class Overtaken(GatewayError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reloaded:
+    """
+    What putting files in force changed, or would change: the number of the registration, and a line for each change.
+
+    `needs` is what keeps it from being done, where it was only looked at.
+    """
+
+    number_before: int
+    number_after: int
+    digest: str
+    changes: tuple[str, ...]
+    needs: tuple[Need, ...] = ()
+
+    @property
+    def is_change(self) -> bool:
+        """Whether anything differs, be it only a comment in the files."""
+        return bool(self.changes) or self.number_before != self.number_after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """From the registration in force, if there is one, to the next; `is_new`: it gets a number of its own."""
 

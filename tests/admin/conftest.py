@@ -16,7 +16,7 @@ import pytest
 
 from gateway.adapters.base import Adapter, Handed, Handover, Parcel
 from gateway.admin.decisions import Decided
-from gateway.admin.routes import AdminDeps
+from gateway.admin.interface import AdminDeps
 from gateway.admin.socket import serve_admin
 from gateway.config.staff import load_security_matrix
 from gateway.crypto.vault import Vault
@@ -32,6 +32,7 @@ from gateway.domain.ids import (
 )
 from gateway.domain.journey import Rules
 from gateway.domain.message import Channel, Lane, PostalAddress, PrintOptions, Recipient
+from gateway.domain.registration import Registration
 from gateway.domain.routing import Route
 from gateway.domain.schedule import PollRules, RetryRules
 from gateway.domain.staff import Person, Role, SecurityMatrix, Staff
@@ -39,6 +40,7 @@ from gateway.domain.status import DeliveryStatus, MessageStatus
 from gateway.errors import DeliveryError, OutcomeUnknown, Unreachable
 from gateway.records import personal
 from gateway.records.logs import LogBook
+from gateway.records.registrations import Occasion, Reloaded
 from gateway.stores.files import FileBlobs
 from gateway.stores.ledger import (
     DeliveryRecord,
@@ -303,6 +305,19 @@ def person(name: str, uid: int, *roles: Role, until: date = date(2036, 12, 31)) 
     return Person(name=name, uid=uid, roles=frozenset(roles), confidentiality_statement=date(2026, 1, 10), until=until)
 
 
+class NoChanges:
+    """The files say what is in force."""
+
+    async def look(self) -> Reloaded:
+        return Reloaded(number_before=7, number_after=7, digest="00", changes=())
+
+    async def apply(self, _occasion: Occasion, *, digest: str | None = None) -> Reloaded:  # noqa: ARG002 as the protocol names it
+        return await self.look()
+
+    async def reload(self, _occasion: Occasion, *, dry_run: bool = False) -> Reloaded:  # noqa: ARG002 as the protocol names it
+        return await self.look()
+
+
 class MakePerson(Protocol):
     def __call__(self, name: str, uid: int, *roles: Role, until: date = ...) -> Person: ...
 
@@ -333,7 +348,9 @@ class Admin:
             deliver=deliver_deps,
             staff=lambda: self.staff,
             matrix=lambda: self.matrix,
-            registration_version=lambda: 7,
+            registration=lambda: Registration(version=7, senders={}, categories={}),
+            changes=NoChanges(),
+            close_connections=lambda _party: 0,
             version="1.2.3",
             started_at=START,
             on_decided=self.decided.append,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.admin import tables
-from gateway.admin.commands import DONE, NOT_RUNNING, REFUSED, USAGE, add_commands
+from gateway.admin.asking import DONE, NOT_RUNNING, REFUSED, USAGE
+from gateway.admin.commands import add_commands
 from gateway.domain.message import Channel
 from gateway.domain.staff import Role, Staff
 from gateway.errors import Refused

@@ -2,6 +2,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -170,17 +171,21 @@ def expiries(certs: Path, crl: str) -> Expiries:
     return Expiries(certificates=lambda: certificates, client_cas=lambda: [ca, bare])
 
 
-def test_the_first_of_a_chain_or_of_a_cas_lists_to_end_counts(certs: Path) -> None:
+def test_the_first_certificate_of_a_chain_to_end_counts(certs: Path) -> None:
     chain = load_certificates(certs / "server.pem")
-    ca = load_client_ca("ca", certs / "clients-ca.pem", crl_file=certs / "clients.crl.pem", revocation="hard-fail")
     ends_at = min(certificate.not_valid_after_utc for certificate in chain)
-    next_update_at = min(crl.next_update_at for crl in ca.crls)
-    assert len(chain) > 1
-    assert len(ca.crls) > 1
+    assert len({certificate.not_valid_after_utc for certificate in chain}) > 1
     found = expiries(certs, "clients.crl.pem")
     assert found.days_left(ends_at - timedelta(days=30)).certificates["intake"] == 30
     assert found.days_left(ends_at + timedelta(hours=12)).certificates["intake"] == -0.5
-    assert found.days_left(next_update_at - timedelta(days=2)).crls == {"dev-clients": 2}
+
+
+def test_the_first_list_of_a_ca_to_end_counts(certs: Path) -> None:
+    ca = load_client_ca("ca", certs / "clients-ca.pem", crl_file=certs / "clients.crl.pem", revocation="hard-fail")
+    now = datetime.now(UTC)
+    ends = [replace(ca.crls[0], next_update_at=now + timedelta(days=days)) for days in (9, 2, 5)]
+    one = replace(ca, crls=tuple(ends))
+    assert Expiries(certificates=dict, client_cas=lambda: [one]).days_left(now).crls == {"ca": 2}
 
 
 def test_what_has_no_end_has_no_days_left(certs: Path) -> None:

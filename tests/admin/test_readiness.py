@@ -52,9 +52,9 @@ def ready_deps(office: Any, certs: Path) -> ReadinessDeps:
     certificate = load_certificates(certs / "receipts.pem")[0]
     key = load_pem_private_key((certs / "receipts.key").read_bytes(), password=None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
+    signer = ReceiptSigner(certificate, key)
     return ReadinessDeps(
-        receipts=ReceiptSigner(certificate, key),
-        certificate=certificate,
+        receipts=lambda: (signer, certificate),
         keyring=office.keyring,
         vault=office.vault,
         blobs=office.blobs,
@@ -128,21 +128,24 @@ async def test_documents_that_come_back_changed_are_not_ready(office: Any, ready
 
 
 async def test_an_expired_receipt_certificate_is_not_ready(office: Any, ready_deps: ReadinessDeps) -> None:
-    office.clock.now = ready_deps.certificate.not_valid_after_utc + timedelta(seconds=1)
+    _, certificate = ready_deps.receipts()
+    office.clock.now = certificate.not_valid_after_utc + timedelta(seconds=1)
     report = await Readiness(make_checks(ready_deps)).report()
     assert report.checks["sign"] is Outcome.FAILED
 
 
 async def test_a_key_that_is_not_the_certificates_is_not_ready(ready_deps: ReadinessDeps, certs: Path) -> None:
     other = (await asyncio.to_thread(load_certificates, certs / "gemeente.pem"))[0]
-    report = await Readiness(make_checks(replace(ready_deps, certificate=other))).report()
+    signer, _ = ready_deps.receipts()
+    report = await Readiness(make_checks(replace(ready_deps, receipts=lambda: (signer, other)))).report()
     assert report.checks == outcomes(sign=Outcome.FAILED)
 
 
 async def test_a_probe_is_never_a_receipt(ready_deps: ReadinessDeps) -> None:
-    token = ready_deps.receipts.sign_jws({"at": "2026-11-22T10:00:00Z"}, PROBE_TYP)
+    signer, certificate = ready_deps.receipts()
+    token = signer.sign_jws({"at": "2026-11-22T10:00:00Z"}, PROBE_TYP)
     with pytest.raises(Refusal) as refused:
-        verify_receipt_jws(token, ready_deps.certificate)
+        verify_receipt_jws(token, certificate)
     assert refused.value.kind is Kind.SIGNATURE_INVALID
 
 

@@ -8,8 +8,10 @@ import aiohttp
 import pytest
 
 from gateway.demo.recipient import fetch_first_document, read_cover
+from gateway.domain.message import PostalAddress, PrintOptions, PrintProduct
 from gateway.domain.retention import CopyState
 from gateway.simulators import magic
+from gateway.simulators.magic import PrintFate
 
 KEPT_FOR = timedelta(days=365)  # what the sender's file says
 UNDELIVERED_FOR = timedelta(days=30)  # what the configuration says
@@ -82,6 +84,22 @@ async def test_what_could_not_be_delivered_is_kept_for_the_sender_to_think_about
     assert await bench.keys_left(record) == [True]
     await bench.settled(later)
     await gone(bench, await bench.until(record.message_id, erased))
+
+
+async def test_registered_mail_that_nobody_took_is_kept_as_long_as_undelivered_mail(bench: Any) -> None:
+    address = PostalAddress(
+        name=magic.PRINT_NAMES[PrintFate.NOT_COLLECTED],
+        street="Kerkstraat",
+        house_number="12",
+        postcode="9000",
+        municipality="Gent",
+        country="BE",
+    )
+    registered = PrintOptions(product=PrintProduct.REGISTERED)
+    message_id = await bench.send(address=address, channels=("print",), print_options=registered)
+    record = await bench.until(message_id, lambda record: record.status == "returned")
+    assert record.copy_state == CopyState.AWAITING_ERASURE
+    assert record.copy_until == record.deliveries[0].status_at + UNDELIVERED_FOR
 
 
 async def test_a_letter_in_doubt_is_kept_however_long_nobody_decides(bench: Any) -> None:

@@ -252,3 +252,19 @@ async def test_a_damaged_letter_for_print_stops_no_other_and_shows_as_late(bench
     assert told.delivery == str(delivery.delivery_id)
     assert bench.copies(own_pdf(bench, 0)) == (0, 0)
     assert (await bench.record(record.message_id)).status == "scheduled"
+
+
+# ── A provider that hangs ──
+
+
+async def test_a_provider_that_hangs_keeps_no_other_waiting(bench: Any) -> None:
+    count = bench.house.config.workers.count
+    bench.ebox.faults.order("publish", "hang", times=2 * count)
+    stuck = [await bench.send(channels=("ebox-citizen",)) for _ in range(2 * count)]
+    await held(bench.ebox, count)
+    message_id = await bench.send(channels=("print",))
+    record = await bench.until(message_id, lambda record: record.deliveries[0].status == "accepted", leaping=False)
+    assert (record.deliveries[0].attempts, bench.copies()) == (1, (0, 1))
+    assert bench.ebox.records.held == count
+    statuses = [(await bench.record(each)).deliveries[0].status for each in stuck]
+    assert (statuses.count("dispatching"), statuses.count("waiting")) == (count, count)

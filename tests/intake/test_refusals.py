@@ -464,12 +464,13 @@ SHOWN = {
     Kind.STORE_UNAVAILABLE: "test_a_store_that_is_away_keeps_nothing_and_is_told_as_such",
     Kind.INTERNAL: "test_a_defect_of_the_gateway_tells_nothing_of_itself",
     Kind.REFERENCE_CONFLICT: "test_same_again: test_other_content_under_a_known_reference_is_a_conflict",
+    Kind.ALREADY_DISPATCHED: "test_cancel: test_a_letter_that_was_handed_over_is_not_stopped",
     Kind.STILL_RECEIVING: "test_same_again: test_a_second_copy_waits_while_the_first_is_arriving",
 }
 NOT_YET = {
-    Kind.ALREADY_DISPATCHED: "nothing can be cancelled yet",
-    Kind.FEED_RESTORED: "there is no feed of events yet",
-    Kind.CURSOR_EXPIRED: "there is no feed of events yet",
+    Kind.FEED_RESTORED: "the feed of events has no tests yet",
+    Kind.CURSOR_EXPIRED: "the feed of events has no tests yet",
+    Kind.PROVIDER_UNAVAILABLE: "the postal status has no tests yet",
 }
 
 

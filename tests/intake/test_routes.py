@@ -36,12 +36,12 @@ STATUSES = {
     },
     429: {"quota-exceeded"},
     500: {"internal"},
-    503: {"overloaded", "store-unavailable"},
+    503: {"overloaded", "provider-unavailable", "store-unavailable"},
 }  # fmt: skip
 
 
 def path_of(route: Route) -> str:
-    return route.path.replace("{messageId}", A_MESSAGE)
+    return route.path.replace("{messageId}", A_MESSAGE).replace("{n}", "1")
 
 
 def test_every_kind_of_refusal_has_its_status_and_a_title_of_its_own() -> None:
@@ -62,9 +62,12 @@ def test_every_route_names_how_its_caller_is_known() -> None:
     assert ROUTES
     for route in ROUTES:
         assert isinstance(route.authentication, Authentication)
-        assert (route.handler is None) == (route.authentication is Authentication.SIGNED)
+        assert (route.handler is not None) == (route.authentication is Authentication.CALLER)
+        assert (route.open_handler is not None) == (route.authentication is Authentication.TLS)
     signed = [(route.method, route.path) for route in ROUTES if route.authentication is Authentication.SIGNED]
     assert signed == [("POST", "/api/v1/messages")]
+    public = [(route.method, route.path) for route in ROUTES if route.authentication is Authentication.TLS]
+    assert public == [("GET", "/api/v1/trust")]
     assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
 
 
@@ -72,14 +75,18 @@ async def test_a_route_that_mixes_its_authentication_up_keeps_the_gateway_from_s
     make_house: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (open_handler,) = {route.handler for route in ROUTES if route.path == "/api/v1/statusRequest"}
-    for authentication, handler in ((Authentication.SIGNED, open_handler), (Authentication.CALLER, None)):
+    for authentication, handler in (
+        (Authentication.SIGNED, open_handler),
+        (Authentication.CALLER, None),
+        (Authentication.TLS, open_handler),
+    ):
         wrong = Route(method="GET", path="/api/v1/open", authentication=authentication, handler=handler)
         monkeypatch.setattr("gateway.intake.server.ROUTES", (*ROUTES, wrong))
         with pytest.raises(ValueError, match="GET /api/v1/open has no handler that fits its authentication"):
             await make_house(parts=["intake"])
 
 
-async def test_no_route_answers_without_a_client_certificate_or_to_one_that_nobody_registered(
+async def test_no_route_answers_without_a_client_certificate_and_only_public_ones_to_one_that_nobody_registered(
     intake: House, connect: Any, make_request: Any
 ) -> None:
     for route in ROUTES:
@@ -89,7 +96,10 @@ async def test_no_route_answers_without_a_client_certificate_or_to_one_that_nobo
         assert without.alert == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
         for name in ("unknown-sender", "no-eku"):
             answer = await (await connect(intake, name)).ask(request)
-            assert (route, answer.status, answer.code) == (route, 403, "sender-unknown")
+            if route.authentication is Authentication.TLS:
+                assert (route, answer.status) == (route, 200)
+            else:
+                assert (route, answer.status, answer.code) == (route, 403, "sender-unknown")
 
 
 async def test_there_are_no_other_routes_and_no_other_methods(intake: House, connect: Any, make_request: Any) -> None:

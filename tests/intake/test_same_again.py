@@ -237,16 +237,21 @@ async def test_a_reference_is_each_profiles_own(house: House) -> None:
         }
 
 
-async def test_an_idempotency_key_must_be_the_signed_reference(house: House, inside: Any) -> None:
-    sender = await house.sender()
+async def test_an_idempotency_key_must_be_the_signed_reference(
+    intake: House, inside: Any, connect: Any, make_post: Any
+) -> None:
+    sender = await intake.sender()
     message = sender.message()
     answer = await sender.post(sender.parts(message), {"Idempotency-Key": "something-else"})
     assert (answer.status, answer.code) == (400, "bad-request")
     assert "Idempotency-Key" in answer.json["detail"]
-    assert (await inside(house).traces()).messages == frozenset()
+    assert (await inside(intake).traces()).messages == frozenset()
     assert (await sender.post(sender.parts(message), {"Idempotency-Key": message.reference})).status == 201
     assert (await sender.post(sender.parts(message), {"Idempotency-Key": f'"{message.reference}"'})).status == 200
     assert (await sender.post(sender.parts(message), {"Idempotency-Key": "something-else"})).status == 400
+    key = f"\r\nIdempotency-Key: {message.reference}".encode()
+    twice = make_post(sender.parts(message)).replace(b"\r\n\r\n", key + key + b"\r\n\r\n", 1)
+    assert (await (await connect(intake)).ask(twice)).code == "bad-request"
 
 
 async def test_the_receipt_of_a_repeated_message_names_the_part_that_was_first(house: House) -> None:

@@ -40,6 +40,7 @@ RANK = {
     "house": 5,
     "app": 5,
     "preflight": 5,
+    "reloading": 5,
     "client": 6,
     "simulators": 6,
     "demo": 6,

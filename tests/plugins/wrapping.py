@@ -78,6 +78,8 @@ def _wrap(signed: etree._Element, attacker: etree._Element, how: tuple[str, str,
         case "copied":
             signature = deepcopy(signature)
             attacker.append(signature)
+        case _:  # it stays
+            pass
     match place:
         case "first":
             attacker.insert(0, signed)
@@ -272,7 +274,12 @@ def _ids(honest: bytes, _: bytes) -> Named:
 
 def _spaces(honest: bytes, _: bytes) -> Named:
     for place in [found.end() for found in re.finditer(rb">", honest)]:
-        for name, space in {"line end": b"\n", "Windows line end": b"\r\n", "comment": b"<!-- -->", "text": b"x"}.items():
+        for name, space in {
+            "line end": b"\n",
+            "Windows line end": b"\r\n",
+            "comment": b"<!-- -->",
+            "text": b"x",
+        }.items():
             yield f"{name} at {place}", honest[:place] + space + honest[place:]
     for tag in re.finditer(rb"\s?/?>", honest):
         yield f"space in the tag at {tag.start()}", honest[: tag.start()] + b" \n" + honest[tag.start() :]

@@ -426,11 +426,12 @@ HOLDS_IT = """
 import asyncio, sys
 from datetime import UTC, datetime
 from pathlib import Path
+from gateway.stores.ledger import Suspension
 from gateway.stores.sqlite.ledger import SqliteLedger
 
 async def main():
     ledger = await SqliteLedger.open(Path(sys.argv[1]), clock=lambda: datetime.now(UTC))
-    await ledger.registration_version(b"d" * 32, author="the other process", at=datetime.now(UTC))
+    await ledger.suspend(Suspension(sender="0406798006", at=datetime.now(UTC), reason="by the other process"), [])
     print("open", flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
@@ -457,7 +458,7 @@ async def test_one_process_at_a_time_opens_a_ledger_and_a_killed_one_lets_go(
     other_process.kill()
     await asyncio.to_thread(other_process.wait, PATIENCE_S)
     ledger = await SqliteLedger.open(path, clock=clock)
-    assert await ledger.registration_version(b"d" * 32, author="this process", at=NOW) == 1
+    assert [suspension.reason for suspension in await ledger.suspensions()] == ["by the other process"]
     await ledger.close()
 
 

@@ -20,7 +20,7 @@ from cryptography import x509
 
 from gateway.arrivals import Arrivals
 from gateway.crypto.identity import Identities, Peer
-from gateway.crypto.manifest import MESSAGE_ROOT, content_sha256, read_message
+from gateway.crypto.manifest import MESSAGE_ROOT, content_sha256, differing_fields, read_message
 from gateway.crypto.receipts import Receipt, ReceiptDocument, ReceiptSigner
 from gateway.crypto.schema import read_schema
 from gateway.crypto.sealing import BlobHeader, seal
@@ -29,7 +29,7 @@ from gateway.crypto.xmlsig import parse_stored, verify_enveloped
 from gateway.domain.authority import MAY_SEND, MAY_SPEAK, Facts
 from gateway.domain.dossier import in_force
 from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId, sender_uuid
-from gateway.domain.message import Channel, DocumentEntry, Lane, Message, PrintOptions, differing_fields
+from gateway.domain.message import Channel, DocumentEntry, Lane, Message, PrintOptions
 from gateway.domain.registration import Authorisation, Profile, RecipientRule, Registration, Sender
 from gateway.domain.routing import Capability, Route, plan_route
 from gateway.domain.status import MessageStatus

@@ -6,7 +6,6 @@ failed, is told as skipped; every examination has one finding for each `Check`, 
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +28,6 @@ from gateway.client.handshake import refusal
 from gateway.client.problems import ClientError, NotReached, UnexpectedAnswer
 from gateway.client.sender import SenderProfile
 from gateway.client.transport import CallTiming
-from gateway.crypto.tls import TlsRefused, client_context
 
 __all__ = ["examine"]
 
@@ -45,6 +43,7 @@ _ANSWERED: Final = (
     Check.QUOTA,
     Check.CLOCK,
 )
+_ANSWER_TIMEOUT_S: Final = 30.0  # nothing that is asked here takes a gateway long
 _NO_SENDER: Final = "the sender's file cannot be used as it is"
 
 
@@ -52,7 +51,7 @@ async def examine(
     file: Path, *, timing: CallTiming | None = None, clock: Clock = lambda: datetime.now(UTC)
 ) -> AsyncGenerator[Finding, None]:
     """Examine the sender that a file describes, and yield each finding as soon as it is made."""
-    timing = timing or CallTiming()
+    timing = timing or CallTiming(answer_timeout_s=_ANSWER_TIMEOUT_S)
     papers = await asyncio.to_thread(read_papers, file)
     for finding in await asyncio.to_thread(lambda: tuple(examine_files(papers))):
         yield finding
@@ -75,7 +74,7 @@ async def _examine_way(papers: Papers, timing: CallTiming, clock: Clock) -> Asyn
     destination = Destination(
         host=address[0],
         port=address[1],
-        trust=await asyncio.to_thread(_trust, papers),
+        trust=papers.trust,
         trusted_by=papers.values.get("ca"),
         timeout_s=timing.connect_timeout_s,
     )
@@ -133,18 +132,6 @@ def _told(parse: Callable[[Any], _T], reply: Reply) -> _T | ClientError:
 def _refusal(sender: SenderProfile, timing: CallTiming) -> str | None:
     host, port = address_of(sender.base_url)
     return refusal(host, port, sender.tls, connect_timeout_s=timing.connect_timeout_s, wait_s=timing.verdict_wait_s)
-
-
-def _trust(papers: Papers) -> ssl.SSLContext | None:
-    """Return what verifies the gateway, also where nothing else of the sender's file can be used."""
-    if papers.sender is not None:
-        return papers.sender.tls
-    if "ca" in map(papers.key_of, papers.errors):
-        return None
-    try:
-        return client_context(papers.path("ca"))
-    except TlsRefused:
-        return None  # why is told under FILES
 
 
 def _skipped(checks: Iterable[Check], why: str) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import ssl
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -26,13 +27,13 @@ from gateway.crypto.certs import (
     require_strong_key,
 )
 from gateway.crypto.crls import extension_of, is_authority
+from gateway.crypto.tls import TlsRefused, client_context
 from gateway.errors import FieldError
 
 __all__ = ["Papers", "address_of", "examine_certificates", "examine_files", "read_papers"]
 
 _FILES: Final = ("ca", "certificate", "key", "signing_certificate", "signing_key", "receipt_certificate")
 _PAIRS: Final = (("certificate", "key"), ("signing_certificate", "signing_key"))
-_MISFIT_REASONS: Final = ("key-values-mismatch", "key-type-mismatch")  # X509_R_… of OpenSSL's x509err.h
 _HTTPS_PORT: Final = 443
 _NEW_CERTIFICATE: Final = "ask your certification authority for a new certificate, and have it registered in time"
 
@@ -42,7 +43,8 @@ class Papers:
     """
     What could be read of a sender's file. `sender` is None where `load_sender` refused it, for the reasons in `errors`.
 
-    `values` are the texts in the file, right or wrong; empty where it could not be read.
+    `values` are the texts in the file, right or wrong; empty where it could not be read. `trust` verifies the gateway,
+    also where nothing else can be used; None where `ca` cannot.
     """
 
     file: Path
@@ -50,6 +52,7 @@ class Papers:
     errors: tuple[FieldError, ...]
     sender: SenderProfile | None
     certificate: x509.Certificate | None
+    trust: ssl.SSLContext | None
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -83,8 +86,20 @@ def read_papers(file: Path) -> Papers:
         sender = load_sender(file)
     except SenderFileInvalid as invalid:
         errors = tuple(invalid.errors)
-    certificate = _certificate(file.parent / values["certificate"]) if "certificate" in values else None
-    return Papers(file=file, values=values, errors=errors, sender=sender, certificate=certificate)
+    if sender is not None:
+        trust: ssl.SSLContext | None = sender.tls
+    elif any(error.pointer == f"{file}: ca" for error in errors):
+        trust = None
+    else:
+        trust = _trust(file.parent / values["ca"] if "ca" in values else None)
+    return Papers(
+        file=file,
+        values=values,
+        errors=errors,
+        sender=sender,
+        certificate=_certificate(file.parent / values["certificate"]) if "certificate" in values else None,
+        trust=trust,
+    )
 
 
 # ── Files ──
@@ -115,12 +130,12 @@ def _of_sender_file(papers: Papers) -> Finding:
 def _of_files(papers: Papers, misfits: list[tuple[str, str]]) -> Finding:
     """Judge whether every file is there and is what it should be; a key of another certificate is told elsewhere."""
     told_elsewhere = {key for _, key in misfits}
+    if _PAIRS[0] in misfits and papers.trust is not None:
+        told_elsewhere.add("")  # nothing else can be wrong with what they make together
     wrong = [
         error
         for error in papers.errors
-        if _is_about_a_file(papers, error)
-        and papers.key_of(error) not in told_elsewhere
-        and not error.detail.endswith(_MISFIT_REASONS)
+        if _is_about_a_file(papers, error) and papers.key_of(error) not in told_elsewhere
     ]
     if wrong:
         return failed(Check.FILES, _listed(papers, wrong), "put each file where the sender's file says, in PEM")
@@ -247,6 +262,13 @@ def _certificate(path: Path) -> x509.Certificate | None:
     try:
         return load_certificates(path)[0]
     except (OSError, CertificateRejected):
+        return None  # why is told under FILES
+
+
+def _trust(ca: Path | None) -> ssl.SSLContext | None:
+    try:
+        return client_context(ca)
+    except TlsRefused:
         return None  # why is told under FILES
 
 

@@ -109,6 +109,8 @@ def _of_refusal(sender: SenderProfile, refusal: ClientError) -> Finding:
             fix = f"{_PLAIN_BASE_URL}; or the gateway is older than this program"
         case _ if refusal.is_temporary:
             fix = f"try again later; if it lasts, ask the gateway's operator{about}"
+        case code if code.startswith("http-"):
+            fix = _PLAIN_BASE_URL  # no problem document, so no gateway
         case _:
             fix = f"ask the gateway's operator{about}"
     facts = {"code": refusal.code, "spkiSha256": digest}

@@ -119,7 +119,7 @@ def _connect(to: Destination) -> Finding:
     started_s = time.monotonic()
     try:
         with socket.create_connection((to.host, to.port), to.timeout_s) as raw:
-            milliseconds = round((time.monotonic() - started_s) * 1_000)
+            milliseconds = round((time.monotonic() - started_s) * 1_000, 1)
             address = str(raw.getpeername()[0])
     except ConnectionRefusedError:
         why = "refuses connections: nothing listens there"

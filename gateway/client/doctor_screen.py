@@ -68,7 +68,7 @@ class Sheet:
         warnings = sum(finding.outcome is Outcome.WARNING for finding in findings)
         beside = {0: "", 1: ", with one warning"}.get(warnings, f", with {warnings} warnings")
         if not wrong:
-            return f"All is ready to send letters{beside}."
+            return f"Nothing found that keeps letters from being sent{beside}."
         count = "One thing keeps" if len(wrong) == 1 else f"{len(wrong)} things keep"
         begin = wrong[0].check.replace("-", " ")
         first = "" if len(wrong) == 1 else f" Begin with the first, {begin}: it may cause others."
@@ -94,7 +94,7 @@ def report_object(file: Path, findings: Sequence[Finding], at: datetime) -> dict
     return {
         "sender": str(file),
         "examinedAt": at.isoformat(),
-        "ready": counts[Outcome.FAILED] == 0,
+        "outcome": next((each for each in (Outcome.FAILED, Outcome.WARNING) if counts[each]), Outcome.OK),
         "counts": {outcome: counts[outcome] for outcome in Outcome},
         "findings": [
             {

@@ -28,7 +28,15 @@ from gateway.crypto.schema import local_name, new_root
 from gateway.crypto.values import format_instant
 from gateway.domain.message import DocumentEntry, Message, PostalAddress, PrintOptions
 
-__all__ = ["MESSAGE_NAMESPACE", "MESSAGE_ROOT", "content_sha256", "message_json", "read_message", "write_message"]
+__all__ = [
+    "MESSAGE_NAMESPACE",
+    "MESSAGE_ROOT",
+    "content_sha256",
+    "differing_fields",
+    "message_json",
+    "read_message",
+    "write_message",
+]
 
 MESSAGE_NAMESPACE: Final = "urn:document-gateway:message:1"
 MESSAGE_ROOT: Final = f"{{{MESSAGE_NAMESPACE}}}Message"
@@ -101,6 +109,26 @@ def content_sha256(message: Message) -> bytes:
     fields = message_json(message)
     del fields["createdAt"]
     return hashlib.sha256(rfc8785.dumps(fields)).digest()
+
+
+def differing_fields(earlier: Message, later: Message) -> list[str]:
+    """
+    Return JSON pointers (RFC 6901) to the fields in which two messages differ, `createdAt` aside, sorted.
+
+    Pointers only, never values: they go into a `reference-conflict` answer.
+    """
+    one, other = message_json(earlier), message_json(later)
+    del one["createdAt"], other["createdAt"]
+    return sorted(_differences(one, other, ""))
+
+
+def _differences(one: object, other: object, path: str) -> list[str]:
+    if one == other:
+        return []
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return [path]
+    names = one.keys() | other.keys()
+    return [found for name in names for found in _differences(one.get(name), other.get(name), f"{path}/{name}")]
 
 
 def _address_json(address: PostalAddress) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A message as its sender signed it; whoever constructs one from outside data checks it first."""
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -115,26 +115,3 @@ class Message:
     lane: Lane | None = None
     billing_reference: str | None = None
     documents: tuple[DocumentEntry, ...]
-
-
-def differing_fields(earlier: Message, later: Message) -> list[str]:
-    """
-    Return the names of the fields in which two messages differ, `created_at` aside, sorted.
-
-    Names only, never values: they go into a `reference-conflict` answer.
-    """
-    return sorted(_differences(earlier, later, ""))
-
-
-def _differences(earlier: object, later: object, path: str) -> list[str]:
-    if earlier == later:
-        return []
-    if not is_dataclass(earlier) or type(earlier) is not type(later):
-        return [path]
-    found: list[str] = []
-    for field in fields(earlier):
-        if not path and field.name == "created_at":
-            continue
-        inner = f"{path}.{field.name}" if path else field.name
-        found += _differences(getattr(earlier, field.name), getattr(later, field.name), inner)
-    return found

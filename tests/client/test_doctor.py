@@ -17,11 +17,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway.client import commands
+from gateway.client import commands, handshake
+from gateway.client.asking import Reply
 from gateway.client.doctor import examine
-from gateway.client.doctor_gateway import of_receipt_validity
+from gateway.client.doctor_gateway import of_clock, of_receipt_validity
+from gateway.client.doctor_network import ALERTS_ABOUT_CERTIFICATES
 from gateway.client.doctor_screen import Sheet
 from gateway.client.findings import Check, Finding, Outcome, failed, of_validity, ok, warning
+from gateway.client.problems import NotReached
 from gateway.client.transport import CallTiming
 from gateway.crypto.certs import load_certificates, spki_sha256
 
@@ -31,6 +34,7 @@ Write = Callable[..., Path]
 Findings = dict[Check, Finding]
 Diagnose = Callable[..., Awaitable[Findings]]
 OK, WARNING, FAILED, SKIPPED = Outcome
+DAY = timedelta(days=1)
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 AFTER_THE_HANDSHAKE = list(Check)[list(Check).index(Check.GATEWAY_NAME) : list(Check).index(Check.RECEIPT_VALIDITY)]
 QUICK = CallTiming(connect_timeout_s=10, answer_timeout_s=10, verdict_wait_s=0.1)
@@ -255,6 +259,17 @@ async def test_the_way_is_examined_though_a_file_is_wrong(
     )
 
 
+async def test_an_authority_that_is_no_text_is_not_taken_for_none(
+    fake: Fake, diagnose: Diagnose, sender_file: Path
+) -> None:
+    text = await asyncio.to_thread(sender_file.read_text)
+    lines = ["ca = 5" if line.startswith("ca = ") else line for line in text.splitlines()]
+    await asyncio.to_thread(sender_file.write_text, "\n".join(lines))
+    findings = await diagnose(sender_file)
+    assert findings[Check.SENDER_FILE].found == "ca: must be text, in quotes"
+    assert findings[Check.SERVER_CERTIFICATE].outcome is SKIPPED
+
+
 @pytest.mark.parametrize("ca", ["none.pem", "sender.toml"])
 async def test_without_an_authority_nobody_is_trusted(
     fake: Fake, diagnose: Diagnose, write_sender: Write, ca: str
@@ -310,6 +325,30 @@ async def test_a_name_that_nobody_knows_is_told(diagnose: Diagnose, write_sender
     assert findings[Check.NAME_LOOKUP].found.startswith("gateway.invalid: ")
     assert findings[Check.CONNECTION].outcome is SKIPPED
     assert await asyncio.to_thread(run, "--sender", file) == commands.NOT_REACHED
+
+
+async def test_a_host_that_can_be_no_name_is_told(diagnose: Diagnose, write_sender: Write) -> None:
+    file = await asyncio.to_thread(partial(write_sender, 8443, base_url="https://gateway..example:8443"))
+    assert (await diagnose(file))[Check.NAME_LOOKUP].found == "gateway..example: this cannot be looked up"
+
+
+async def test_name_servers_that_do_not_answer_are_told(
+    diagnose: Diagnose, write_sender: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_answer(*_arguments: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr("socket.getaddrinfo", no_answer)
+    finding = (await diagnose(await asyncio.to_thread(write_sender, 8443)))[Check.NAME_LOOKUP]
+    assert finding.found == "localhost: the name servers do not answer"
+    assert finding.unreachable
+
+
+async def test_an_address_without_a_way_to_it_is_told(diagnose: Diagnose, write_sender: Write) -> None:
+    file = await asyncio.to_thread(partial(write_sender, 8443, base_url="https://255.255.255.255:8443"))
+    finding = (await diagnose(file))[Check.CONNECTION]
+    assert finding.found.startswith("port 8443 of 255.255.255.255 cannot be reached (E")
+    assert finding.unreachable
 
 
 async def test_a_port_where_nothing_listens_is_told(diagnose: Diagnose, write_sender: Write) -> None:
@@ -382,6 +421,36 @@ async def test_a_certificate_for_another_host_is_not_trusted(
     assert fake.asked == []
 
 
+async def test_a_certificate_that_has_expired_is_not_trusted(
+    fake: Fake,
+    fake_context: ssl.SSLContext,
+    diagnose: Diagnose,
+    write_sender: Write,
+    certs_maker: Any,
+    *,
+    tmp_path: Path,
+) -> None:
+    old = tmp_path / "old"
+    await asyncio.to_thread(certs_maker.make, old, datetime.now(UTC) - certs_maker.LEAF_LIFETIME - DAY)
+    await asyncio.to_thread(fake_context.load_cert_chain, old / "server.pem", old / "server.key")
+    file = await asyncio.to_thread(partial(write_sender, fake.port, ca=str(old / "ca.pem")))
+    finding = (await diagnose(file))[Check.SERVER_CERTIFICATE]
+    assert finding.outcome is FAILED
+    assert "or of an authority of it, has expired. It is for gateway.dev.example" in finding.found
+
+
+async def test_of_an_older_tls_that_is_not_trusted_nothing_more_is_known(
+    fake: Fake, fake_context: ssl.SSLContext, diagnose: Diagnose, write_sender: Write, certs: Path
+) -> None:
+    fake_context.minimum_version = fake_context.maximum_version = ssl.TLSVersion.TLSv1_2
+    findings = await diagnose(
+        await asyncio.to_thread(partial(write_sender, fake.port, ca=str(certs / "clients-ca.pem")))
+    )
+    assert findings[Check.TLS_VERSION].outcome is SKIPPED
+    assert findings[Check.SERVER_CERTIFICATE].outcome is FAILED
+    assert findings[Check.SERVER_CERTIFICATE].found.endswith("(unable to get local issuer certificate).")
+
+
 async def test_an_older_tls_works_and_is_told(
     healthy: Fake, fake_context: ssl.SSLContext, diagnose: Diagnose, sender_file: Path
 ) -> None:
@@ -421,17 +490,21 @@ async def test_a_refused_certificate_is_told_by_the_name_of_the_alert(
     fake_context.minimum_version = fake_context.maximum_version = version
     file = await asyncio.to_thread(own_certificate, name)
     findings = await diagnose(file, CallTiming(verdict_wait_s=30))
-    handshake = findings[Check.HANDSHAKE]
+    refused = findings[Check.HANDSHAKE]
     assert [check for check, outcome in outcomes(findings).items() if outcome is FAILED] == [
         *([own] if own else []),
         Check.HANDSHAKE,
     ]
-    assert handshake.facts == {"alert": alert}
-    assert f"the TLS alert {alert}: " in handshake.found
-    assert fix in handshake.fix
+    assert refused.facts == {"alert": alert}
+    assert f"the TLS alert {alert}: " in refused.found
+    assert fix in refused.fix
     assert {findings[check].outcome for check in AFTER_THE_HANDSHAKE} == {SKIPPED}
     assert findings[Check.SERVER_CERTIFICATE].outcome is OK
     assert await asyncio.to_thread(run, "--sender", file) == commands.REFUSED
+
+
+def test_every_alert_about_a_certificate_has_its_meaning() -> None:
+    assert ALERTS_ABOUT_CERTIFICATES.keys() == handshake._ABOUT_CERTIFICATES
 
 
 async def test_a_certificate_without_a_purpose_is_told_though_tls_takes_it(
@@ -454,9 +527,6 @@ def make_certificate(start: timedelta, end: timedelta) -> x509.Certificate:
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), NOW + start, NOW + end)
     return builder.sign(key, hashes.SHA256())
-
-
-DAY = timedelta(days=1)
 
 
 @pytest.mark.parametrize(
@@ -568,6 +638,18 @@ async def test_a_clock_that_is_wrong_is_told(
     assert finding.facts["aheadSeconds"] == pytest.approx(-server_ahead.total_seconds(), abs=5)
 
 
+def test_an_answer_without_a_time_says_nothing_of_the_clock() -> None:
+    reply = Reply(status=403, value=None, correlation_id="", asked_at=NOW, answered_at=NOW, date_at=None)
+    assert of_clock(reply, NotReached("", sent=True)).outcome is SKIPPED
+
+
+@pytest.mark.parametrize("rtt_s", [0, 100])
+def test_the_clock_is_compared_half_way_between_question_and_answer(rtt_s: int) -> None:
+    rtt = timedelta(seconds=rtt_s)
+    reply = Reply(status=403, value=None, correlation_id="", asked_at=NOW, answered_at=NOW + rtt, date_at=NOW + rtt / 2)
+    assert of_clock(reply, NotReached("", sent=True)).facts == {"aheadSeconds": 0.0}
+
+
 @pytest.mark.parametrize(
     ("status", "code", "fix", "exit_code"),
     [
@@ -575,6 +657,7 @@ async def test_a_clock_that_is_wrong_is_told(
         (403, "sender-suspended", "and name correlation id 3f0c9a52-correlation", commands.REFUSED),
         (403, "certificate-revoked", "ask your certification authority", commands.REFUSED),
         (404, "not-found", "without any path; or the gateway is older", commands.REFUSED),
+        (302, "No code", "it must be the gateway's sender interface", commands.REFUSED),
         (503, "overloaded", "try again later", commands.NOT_REACHED),
     ],
 )
@@ -594,14 +677,18 @@ async def test_a_refusal_is_told_in_the_gateways_words(
     findings = await diagnose(sender_file)
     registration = findings[Check.REGISTRATION]
     assert [check for check, outcome in outcomes(findings).items() if outcome is FAILED] == [Check.REGISTRATION]
-    assert registration.found == f"{code}: the words of the gateway about {code}"
+    shown = "http-302" if status == 302 else code
+    assert registration.found == f"{shown}: the words of the gateway about {code}"
     assert fix in registration.fix
     # What the gateway tells everyone is known all the same: its name, its time, its receipt certificate.
     assert {findings[check].outcome for check in (Check.GATEWAY_NAME, Check.CLOCK, Check.RECEIPT_PUBLISHED)} == {OK}
     assert await asyncio.to_thread(run, "--sender", sender_file) == exit_code
 
 
-@pytest.mark.parametrize("answer", [[], {}, {"gateway": 1}, whoami(profiles=None), whoami(serverTime="now")])
+@pytest.mark.parametrize(
+    "answer",
+    [[], {}, {"gateway": "x" * 2_000_000}, whoami(profiles=None), whoami(serverTime="now")],
+)
 async def test_an_answer_that_no_gateway_gives_is_told(
     fake: Fake, diagnose: Diagnose, sender_file: Path, answer: Any
 ) -> None:
@@ -708,7 +795,7 @@ async def test_programs_get_every_finding_in_one_object(
     assert await asyncio.to_thread(run, "--sender", sender_file, "--json") == commands.DONE
     report = json.loads(capsys.readouterr().out)
     assert report["sender"] == str(sender_file)
-    assert (report["ready"], report["counts"]) == (True, {"ok": 21, "warning": 0, "failed": 0, "skipped": 1})
+    assert (report["outcome"], report["counts"]) == ("ok", {"ok": 21, "warning": 0, "failed": 0, "skipped": 1})
     assert [finding["name"] for finding in report["findings"]] == [str(check) for check in Check]
     [validity] = [finding for finding in report["findings"] if finding["name"] == "client-validity"]
     assert validity["facts"]["daysLeft"] == 396
@@ -748,9 +835,9 @@ def test_lines_are_folded_on_a_terminal_and_outcomes_coloured() -> None:
 @pytest.mark.parametrize(
     ("findings", "summary"),
     [
-        ([ok(Check.CLOCK, "")], "All is ready to send letters."),
-        ([warning(Check.CLOCK, "", "x")], "All is ready to send letters, with one warning."),
-        ([warning(Check.CLOCK, "", "x")] * 2, "All is ready to send letters, with 2 warnings."),
+        ([ok(Check.CLOCK, "")], "Nothing found that keeps letters from being sent."),
+        ([warning(Check.CLOCK, "", "x")], "Nothing found that keeps letters from being sent, with one warning."),
+        ([warning(Check.CLOCK, "", "x")] * 2, "Nothing found that keeps letters from being sent, with 2 warnings."),
         ([failed(Check.CLOCK, "", "x")], "One thing keeps letters from being sent."),
         (
             [failed(Check.CLIENT_VALIDITY, "", "x"), failed(Check.HANDSHAKE, "", "x")],

@@ -94,17 +94,17 @@ async def test_other_content_under_a_known_reference_is_a_conflict_that_names_th
     first = await sender.post(sender.parts(message))
     other_letter = house.pdf + b"\n"
     changes: dict[str, tuple[dict[str, Any], list[str]]] = {
-        "subject": ({"subject": "Een ander onderwerp"}, ["subject"]),
-        "two fields": ({"purpose": "Een ander doel", "language": "fr"}, ["language", "purpose"]),
+        "subject": ({"subject": "Een ander onderwerp"}, ["/subject/text"]),
+        "two fields": ({"purpose": "Een ander doel", "language": "fr"}, ["/purpose", "/subject/lang"]),
         "recipient": (
             {"recipient": replace(message.recipient, ssin=Ssin("90610100551"))},
-            ["recipient.ssin"],
+            ["/recipient/ssin"],
         ),
-        "documents": ({"documents": sender.message([other_letter]).documents}, ["documents"]),
-        "unknown category": ({"category": "no-such-category"}, ["category"]),
+        "documents": ({"documents": sender.message([other_letter]).documents}, ["/documents"]),
+        "unknown category": ({"category": "no-such-category"}, ["/category"]),
         "out of the window": (
             {"created_at": message.created_at - timedelta(days=90), "billing_reference": "K-1"},
-            ["billing_reference"],
+            ["/billingReference"],
         ),
     }
     for name, (change, fields) in changes.items():

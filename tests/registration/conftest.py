@@ -96,11 +96,11 @@ class Files:
         edit(values)
         file.write_text(tomli_w.dumps(values))
 
-    def renew(self, name: str) -> x509.Certificate:
+    def renew(self, name: str, duty: str | None = None) -> x509.Certificate:
         """Put a new certificate of that name, of another authority that clients trust too, in place."""
         for end in ("pem", "key"):
-            shutil.copyfile(self.other_certs / f"{name}.{end}", self.certs / f"{name}.{end}")
-        return load_certificates(self.certs / f"{name}.pem")[0]
+            shutil.copyfile(self.other_certs / f"{name}.{end}", self.certs / f"{duty or name}.{end}")
+        return load_certificates(self.certs / f"{duty or name}.pem")[0]
 
     def revoke(self, *names: str, number: int | None = None) -> None:
         """Put a new revocation list of the clients' CA in place, on which these stand."""

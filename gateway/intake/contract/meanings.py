@@ -42,7 +42,7 @@ DELIVERY_STATUSES: Final[Mapping[str, str]] = {
     DeliveryStatus.RETURNED: "brought back by the post",
     DeliveryStatus.LOST: "lost by the post",
     DeliveryStatus.FAILED: "ended without delivery; reason and code say why",
-    DeliveryStatus.CANCELLED: "stopped before it was handed over",
+    DeliveryStatus.CANCELLED: "stopped before it was posted",
 }
 
 REASONS: Final[Mapping[str, str]] = {

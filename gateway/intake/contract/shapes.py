@@ -86,6 +86,6 @@ def choice(meanings: Mapping[str, str], description: str) -> Schema:
     }
 
 
-def words(allowed: Iterable[str], description: str) -> Schema:
+def one_of(allowed: Iterable[str], description: str) -> Schema:
     """Return one of some words that need no explanation."""
     return {"type": "string", "enum": [str(word) for word in allowed], "description": description}

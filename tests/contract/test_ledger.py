@@ -1020,14 +1020,6 @@ async def test_destroyed_keys_leave_the_disk_and_the_others_stay(store: Any, led
 # care
 
 
-async def test_a_registration_gets_a_new_number_only_when_it_differs_from_the_newest(ledger: Ledger) -> None:
-    one, two = b"1" * 32, b"2" * 32
-    numbers = [await ledger.registration_version(digest, author="a", at=NOW) for digest in (one, one, two, two, one)]
-    assert numbers == [1, 1, 2, 2, 3]
-    at_once = await asyncio.gather(*(ledger.registration_version(two, author="a", at=NOW) for _ in range(5)))
-    assert at_once == [4] * 5
-
-
 async def test_what_was_promised_survives_a_crash(store: Any, ledger: Ledger, records: Any) -> None:
     new = records.full()
     await ledger.record(new)
@@ -1071,3 +1063,147 @@ async def test_a_cancelled_caller_harms_nobody(ledger: Ledger, records: Any) -> 
     assert isinstance(outcomes[3], asyncio.CancelledError)
     assert outcomes.count(None) == 9
     await ledger.heartbeat(NOW)
+
+
+# registration and suspension
+
+
+def registration(version: int, **named: Any) -> RegistrationVersion:
+    made = RegistrationVersion(
+        version=version, digest=os.urandom(32), author="somebody", at=NOW, text=f'{{"a":"version {version} “é”\\n"}}'
+    )
+    return replace(made, **named)
+
+
+async def test_without_a_registration_none_is_in_force(ledger: Ledger) -> None:
+    assert (await ledger.registration_number(), await ledger.registration_in_force()) == (0, None)
+
+
+async def test_the_highest_registration_is_in_force_with_its_text_and_its_log_entries(
+    ledger: Ledger, records: Any
+) -> None:
+    message_id = MessageId(uuid4())
+    versions = [registration(1), registration(2, author="start-up"), registration(3, text=None)]
+    for each in versions:
+        entry = records.log(event=f"registration {each.version}", message_id=message_id)
+        assert await ledger.add_registration(each, [entry])
+        assert (await ledger.registration_number(), await ledger.registration_in_force()) == (each.version, each)
+    assert await events_of(ledger, message_id) == ["registration 1", "registration 2", "registration 3"]
+
+
+async def test_a_registration_that_is_not_the_next_is_not_kept_and_neither_are_its_entries(
+    ledger: Ledger, records: Any
+) -> None:
+    message_id = MessageId(uuid4())
+    first = registration(1)
+    assert await ledger.add_registration(first, [])
+    for version in (0, 1, 3):
+        entries = [records.log(message_id=message_id)]
+        assert not await ledger.add_registration(registration(version), entries)
+    assert await ledger.registration_in_force() == first
+    assert await events_of(ledger, message_id) == []
+
+
+async def test_of_registrations_at_once_one_gets_the_number(ledger: Ledger) -> None:
+    versions = [registration(1) for _ in range(10)]
+    added = await asyncio.gather(*(ledger.add_registration(each, []) for each in versions))
+    assert added.count(True) == 1
+    assert await ledger.registration_in_force() == versions[added.index(True)]
+
+
+async def test_a_registration_whose_entries_cannot_be_kept_is_not_in_force(ledger: Ledger, records: Any) -> None:
+    entry = records.log()
+    await ledger.append([entry])
+    with pytest.raises(Exception, match="UNIQUE|duplicate|Constraint"):
+        await ledger.add_registration(registration(1), [entry])
+    assert await ledger.registration_number() == 0
+
+
+async def test_a_registration_and_a_suspension_survive_a_crash(store: Any, ledger: Ledger) -> None:
+    await ledger.add_registration(in_force := registration(1), [])
+    await ledger.suspend(suspension := Suspension(sender=SENDER, at=NOW, reason="a reason"), [])
+    after = await store.crash()
+    assert await after.registration_in_force() == in_force
+    assert await after.suspensions() == [suspension]
+
+
+async def test_a_sender_is_suspended_once_and_resumed_once_each_with_its_log_entries(
+    ledger: Ledger, records: Any
+) -> None:
+    message_id = MessageId(uuid4())
+
+    def entries(event: str) -> list[Any]:
+        return [records.log(event=event, message_id=message_id)]
+
+    first = Suspension(sender=SENDER, at=NOW + HOUR, reason="a first “reason”")
+    other = Suspension(sender=OTHER_SENDER, at=NOW, reason="another")
+    assert not await ledger.resume(SENDER, entries("too early"))
+    assert await ledger.suspend(first, entries("suspended"))
+    assert not await ledger.suspend(replace(first, reason="a second"), entries("twice"))
+    assert await ledger.suspend(other, [])
+    assert await ledger.suspensions() == [other, first]
+    assert [await ledger.is_suspended(sender) for sender in (SENDER, OTHER_SENDER)] == [True, True]
+    assert await ledger.resume(SENDER, entries("resumed"))
+    assert not await ledger.resume(SENDER, entries("twice"))
+    assert [await ledger.is_suspended(sender) for sender in (SENDER, OTHER_SENDER)] == [False, True]
+    assert await ledger.suspensions() == [other]
+    assert await events_of(ledger, message_id) == ["suspended", "resumed"]
+
+
+async def test_live_uses_count_the_messages_on_which_something_is_still_to_be_done(
+    ledger: Ledger, records: Any
+) -> None:
+    by_box = Route(
+        channels=(Channel.EBOX_CITIZEN, Channel.PRINT),
+        providers={Channel.EBOX_CITIZEN: "bosa", Channel.PRINT: "house-a"},
+        ebox={Channel.EBOX_CITIZEN: ("T", "APP")},
+    )
+    box = {"channel": Channel.EBOX_CITIZEN, "provider": "bosa"}
+    polled = {"next_action": NextAction.POLL, "status": DeliveryStatus.DELIVERED}
+    ended = {"next_action": NextAction.NONE, "due_at": None}
+    decided = {"next_action": NextAction.DECIDE, "status": DeliveryStatus.IN_DOUBT, "due_at": None}
+    news = [
+        records.new(route=by_box, delivery=box),
+        records.new(route=by_box, delivery=box | polled),
+        records.new(route=by_box, delivery=box | decided),
+        records.new(route=by_box, delivery=box | ended),
+        records.new(route=by_box, delivery={"channel": Channel.PRINT}),
+        records.new(delivery=polled | {"status": DeliveryStatus.DISPATCHED}),
+        records.new(profile="other"),
+        records.new(category="building-permit"),
+        records.new(sender=OTHER_SENDER),
+        records.new(delivery=ended),
+    ]
+    for new in news:
+        assert await ledger.record(new) is None
+    two = news[5].message
+    both = records.new(route=by_box, delivery=box | ended)
+    second = records.delivery(both.message.message_id, number=2)
+    both = replace(both, message=replace(both.message, deliveries=(*both.message.deliveries, second)))
+    assert await ledger.record(both) is None
+    found = await ledger.live_uses()
+    assert len(found) == len(set(map(repr, found)))
+
+    def use(messages: int, to_publish: int, **named: Any) -> LiveUse:
+        made = LiveUse(
+            sender=SENDER,
+            profile="burgerzaken",
+            category="tax-assessment",
+            route=two.route,
+            messages=messages,
+            to_publish=to_publish,
+        )
+        return replace(made, **named)
+
+    expected = [
+        use(5, 2, route=by_box),
+        use(1, 0),
+        use(1, 0, profile="other"),
+        use(1, 0, category="building-permit"),
+        use(1, 0, sender=OTHER_SENDER),
+    ]
+    assert sorted(found, key=repr) == sorted(expected, key=repr)
+
+
+async def test_a_ledger_without_messages_has_no_live_uses(ledger: Ledger) -> None:
+    assert await ledger.live_uses() == []

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from aiohttp import web
 from gateway.accept import AcceptDeps, Accepted, AcceptSettings
 from gateway.adapters.base import Proving
 from gateway.adapters.build import build_adapter
+from gateway.adapters.limits import Circuit, LimitedAdapter
 from gateway.admin.expiry import Expiries
 from gateway.admin.gauges import Gauges
 from gateway.admin.interface import AdminDeps
@@ -162,12 +164,17 @@ async def _destinations(house: House, stack: AsyncExitStack) -> dict[str, Destin
             sign_job=lambda claims: house.in_force.receipts.sign_jws(claims, "dgw-print-job+jws"),
         )
         stack.push_async_callback(adapter.close)
+        house.metrics.breaker_open.labels(provider=name).set_function(partial(_is_paused, adapter))
         destinations[name] = Destination(
             adapter=adapter,
             attempt_timeout_s=provider.call.attempt_timeout_s,
             settle_s=provider.call.settle_s,
         )
     return destinations
+
+
+def _is_paused(adapter: LimitedAdapter) -> float:
+    return 0.0 if adapter.state.circuit is Circuit.CLOSED else 1.0
 
 
 def _deliver_deps(house: House, destinations: Mapping[str, Destination]) -> DeliverDeps:

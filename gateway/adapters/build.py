@@ -8,12 +8,12 @@ from joserfc.jwk import RSAKey
 
 from gateway.adapters.ebox import EboxAdapter, EboxSettings
 from gateway.adapters.http import open_session, tls_context
-from gateway.adapters.limits import Destination, DestinationLimits
+from gateway.adapters.limits import CallLimits, LimitedAdapter
 from gateway.adapters.print_rest import CANONICAL_STATUSES, JobSigner, PrintRestAdapter, PrintRestSettings
 from gateway.config import EboxProvider, PrintRestProvider, Provider
 
 
-async def build_adapter(provider: Provider, *, clock: Callable[[], datetime], sign_job: JobSigner) -> Destination:
+async def build_adapter(provider: Provider, *, clock: Callable[[], datetime], sign_job: JobSigner) -> LimitedAdapter:
     """
     Return the adapter of a provider, with the keys from its files.
 
@@ -21,7 +21,7 @@ async def build_adapter(provider: Provider, *, clock: Callable[[], datetime], si
         OSError, ValueError: a key file cannot be read.
     """
     session = open_session(await asyncio.to_thread(tls_context, provider.call.ca_file))
-    limits = DestinationLimits(concurrent_calls=provider.call.concurrency)
+    limits = CallLimits(concurrent_calls=provider.call.concurrency, calls_per_s=provider.call.calls_per_s)
     match provider:
         case EboxProvider():
             ebox = EboxSettings(
@@ -42,7 +42,7 @@ async def build_adapter(provider: Provider, *, clock: Callable[[], datetime], si
                 environment=provider.registry_environment,
             )
             key = RSAKey.import_key(await asyncio.to_thread(provider.key_file.read_bytes))
-            return Destination(EboxAdapter(ebox, session=session, key=key, clock=clock), limits)
+            return LimitedAdapter(EboxAdapter(ebox, session=session, key=key, clock=clock), limits)
         case PrintRestProvider():
             key_file = provider.api_key_file
             house = PrintRestSettings(
@@ -55,4 +55,4 @@ async def build_adapter(provider: Provider, *, clock: Callable[[], datetime], si
                 envelope=provider.envelope,
                 status_map={**CANONICAL_STATUSES, **provider.status_map},
             )
-            return Destination(PrintRestAdapter(house, session=session, clock=clock, sign=sign_job), limits)
+            return LimitedAdapter(PrintRestAdapter(house, session=session, clock=clock, sign=sign_job), limits)

@@ -154,7 +154,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationLimits:
+class CallLimits:
     """The limits of one provider; `calls_per_s` None sets no rate."""
 
     concurrent_calls: int = 8
@@ -168,7 +168,7 @@ class DestinationLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationState:
+class CallState:
     """A snapshot for metrics."""
 
     circuit: Circuit
@@ -176,7 +176,7 @@ class DestinationState:
     waiting: int
 
 
-class Destination:
+class LimitedAdapter:
     """
     An adapter within its limits. While the circuit is open, calls fail at once, without waiting for a place.
 
@@ -186,7 +186,7 @@ class Destination:
     def __init__(
         self,
         adapter: Adapter,
-        limits: DestinationLimits,
+        limits: CallLimits,
         *,
         monotonic_s: Callable[[], float] = monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -211,9 +211,9 @@ class Destination:
         return self._adapter.resend_is_safe
 
     @property
-    def state(self) -> DestinationState:
+    def state(self) -> CallState:
         """Return how busy and how well the destination is."""
-        return DestinationState(circuit=self._breaker.circuit, running=self._running, waiting=self._waiting)
+        return CallState(circuit=self._breaker.circuit, running=self._running, waiting=self._waiting)
 
     async def send(self, parcel: Parcel, *, again: bool) -> Handover:
         """

@@ -45,6 +45,10 @@ _ANSWERED: Final = (
 )
 _ANSWER_TIMEOUT_S: Final = 30.0  # nothing that is asked here takes a gateway long
 _NO_SENDER: Final = "the sender's file cannot be used as it is"
+_WHY_NOT: Final = {
+    Outcome.FAILED: "whoever answers there is not known to be the gateway",
+    Outcome.SKIPPED: "there is no TLS connection to the gateway",
+}
 
 
 async def examine(
@@ -55,13 +59,13 @@ async def examine(
     papers = await asyncio.to_thread(read_papers, file)
     for finding in await asyncio.to_thread(lambda: tuple(examine_files(papers))):
         yield finding
-    is_gateway_trusted = False
+    server = Outcome.SKIPPED
     async for finding in _examine_way(papers, timing, clock):
         yield finding
-        is_gateway_trusted = finding.outcome in (Outcome.OK, Outcome.WARNING)  # the last one is about its certificate
+        server = finding.outcome  # the last one is about the gateway's certificate
     for finding in examine_certificates(papers, clock()):
         yield finding
-    async for finding in _examine_gateway(papers.sender, timing, clock, is_trusted=is_gateway_trusted):
+    async for finding in _examine_gateway(papers.sender, timing, clock, why_not=_WHY_NOT.get(server)):
         yield finding
 
 
@@ -83,12 +87,11 @@ async def _examine_way(papers: Papers, timing: CallTiming, clock: Clock) -> Asyn
 
 
 async def _examine_gateway(
-    sender: SenderProfile | None, timing: CallTiming, clock: Clock, *, is_trusted: bool
+    sender: SenderProfile | None, timing: CallTiming, clock: Clock, *, why_not: str | None
 ) -> AsyncGenerator[Finding, None]:
     published: Trust | ClientError | None = None
-    if sender is None or not is_trusted:
-        why = _NO_SENDER if sender is None else "whoever answers there is not known to be the gateway"
-        for finding in _skipped((Check.HANDSHAKE, *_ANSWERED), why):
+    if sender is None or why_not is not None:
+        for finding in _skipped((Check.HANDSHAKE, *_ANSWERED), why_not or _NO_SENDER):
             yield finding
     else:
         try:

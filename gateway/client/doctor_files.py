@@ -35,7 +35,7 @@ __all__ = ["Papers", "address_of", "examine_certificates", "examine_files", "rea
 _FILES: Final = ("ca", "certificate", "key", "signing_certificate", "signing_key", "receipt_certificate")
 _PAIRS: Final = (("certificate", "key"), ("signing_certificate", "signing_key"))
 _HTTPS_PORT: Final = 443
-_NEW_CERTIFICATE: Final = "ask your certification authority for a new certificate, and have it registered in time"
+_NEW_CERTIFICATE: Final = "ask your certification authority for a new certificate, and have it registered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

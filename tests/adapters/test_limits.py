@@ -14,10 +14,10 @@ from gateway.adapters.base import Adapter, Handover
 from gateway.adapters.limits import (
     Breaker,
     BreakerRules,
+    CallLimits,
+    CallState,
     Circuit,
-    Destination,
-    DestinationLimits,
-    DestinationState,
+    LimitedAdapter,
     Pace,
     Result,
     Ticket,
@@ -158,7 +158,7 @@ def test_a_caller_who_comes_late_enough_does_not_wait() -> None:
         lambda: BreakerRules(troubles_to_open=0),
         lambda: BreakerRules(pause_s=0.0),
         lambda: Pace(0.0),
-        lambda: DestinationLimits(concurrent_calls=0),
+        lambda: CallLimits(concurrent_calls=0),
     ],
 )
 def test_limits_that_let_nothing_through_are_refused(make: Any) -> None:
@@ -207,7 +207,7 @@ class Told:
 @dataclass
 class Bench:
     adapter: Told
-    destination: Destination
+    destination: LimitedAdapter
     now_s: float = 0.0
     slept_s: list[float] = field(default_factory=list)
 
@@ -220,8 +220,8 @@ def bench(**limits: Any) -> Bench:
         made.slept_s.append(seconds)
         made.now_s += seconds
 
-    destination = Destination(
-        adapter, DestinationLimits(**{"breaker": rules, **limits}), monotonic_s=lambda: made.now_s, sleep=sleep
+    destination = LimitedAdapter(
+        adapter, CallLimits(**{"breaker": rules, **limits}), monotonic_s=lambda: made.now_s, sleep=sleep
     )
     made = Bench(adapter, destination)
     return made
@@ -260,7 +260,7 @@ async def test_only_calls_that_never_got_through_open_the_circuit(error: Excepti
         with pytest.raises(type(error)) as caught:
             await made.destination.send(PARCEL, again=False)
         assert caught.value is error
-    assert made.destination.state == DestinationState(circuit=circuit, running=0, waiting=0)
+    assert made.destination.state == CallState(circuit=circuit, running=0, waiting=0)
 
 
 async def test_a_provider_that_refuses_one_sender_is_well_for_the_others() -> None:
@@ -301,12 +301,12 @@ async def test_only_one_call_tries_a_provider_out() -> None:
     made.adapter.begun.clear()
     probe = asyncio.create_task(made.destination.send(PARCEL, again=False))
     await made.adapter.begun.wait()
-    assert made.destination.state == DestinationState(circuit=Circuit.HALF_OPEN, running=1, waiting=0)
+    assert made.destination.state == CallState(circuit=Circuit.HALF_OPEN, running=1, waiting=0)
     with pytest.raises(Unreachable, match="tries the provider out"):
         await made.destination.send(PARCEL, again=False)
     probe.cancel()
     await asyncio.wait([probe])
-    assert made.destination.state == DestinationState(circuit=Circuit.OPEN, running=0, waiting=0)
+    assert made.destination.state == CallState(circuit=Circuit.OPEN, running=0, waiting=0)
 
 
 async def test_calls_beyond_the_limit_wait_their_turn() -> None:
@@ -314,13 +314,13 @@ async def test_calls_beyond_the_limit_wait_their_turn() -> None:
     made.adapter.then = None
     calls = [asyncio.create_task(made.destination.send(PARCEL, again=False)) for _ in range(5)]
     await made.adapter.begun.wait()  # every task has run as far as it can by then
-    assert made.destination.state == DestinationState(circuit=Circuit.CLOSED, running=2, waiting=3)
+    assert made.destination.state == CallState(circuit=Circuit.CLOSED, running=2, waiting=3)
     assert len(made.adapter.calls) == 2
     calls[4].cancel()
     made.adapter.go.set()
     assert await asyncio.gather(*calls[:4]) == [ACCEPTED] * 4
     assert len(made.adapter.calls) == 4
-    assert made.destination.state == DestinationState(circuit=Circuit.CLOSED, running=0, waiting=0)
+    assert made.destination.state == CallState(circuit=Circuit.CLOSED, running=0, waiting=0)
 
 
 async def test_a_call_that_waited_does_not_go_where_the_circuit_has_opened_meanwhile() -> None:

@@ -13,7 +13,9 @@ import pytest
 from gateway.crypto.vault import IndexKeyRow, KekRow
 from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId
 from gateway.domain.message import Channel, Lane
+from gateway.domain.needs import LiveUse
 from gateway.domain.retention import CopyState, Keep
+from gateway.domain.routing import Route
 from gateway.domain.status import DeliveryStatus, InvalidMove, MessageStatus, NextAction
 from gateway.errors import Kind, LeaseLost, Refusal, StoreUnavailable
 from gateway.stores.ledger import (
@@ -27,6 +29,8 @@ from gateway.stores.ledger import (
     NewMessage,
     Page,
     QueueDepth,
+    RegistrationVersion,
+    Suspension,
 )
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)

@@ -4,7 +4,6 @@ import asyncio
 import fnmatch
 import json
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -146,14 +145,18 @@ def test_every_command_of_the_build_is_one_that_a_shell_understands(containerfil
 # ── What it needs while it runs ──
 
 
+IN_THE_IMAGE = {"python_version": "3.11", "python_full_version": "3.11.9"}  # whatever runs this test
+
+
 def needed(names: list[str]) -> set[str]:
-    """Return the names of all packages that these requirements bring along here."""
+    """Return the names of all packages that these requirements bring along in the image."""
     found: set[tuple[str, str]] = set()
     open_ends = [(Requirement(text), "") for text in names]
     while open_ends:
         requirement, extra = open_ends.pop()
         name = canonicalize_name(requirement.name)
-        if (requirement.marker and not requirement.marker.evaluate({"extra": extra})) or (name, extra) in found:
+        marker = requirement.marker
+        if (name, extra) in found or (marker and not marker.evaluate({**IN_THE_IMAGE, "extra": extra})):
             continue
         for own_extra in ("", *requirement.extras):
             found.add((name, own_extra))
@@ -298,18 +301,3 @@ async def test_the_health_check_holds_what_readiness_answers(
     async with asyncio.timeout(WAIT_S):
         assert await process.wait() == code
     await runner.cleanup()
-
-
-def test_every_command_of_the_readmes_that_calls_the_gateway_is_one_that_it_takes(kit: Path) -> None:
-    found = [
-        command
-        for path in sorted(kit.rglob("*.md"))
-        for command in re.findall(r"`(?:docker compose exec [^`]* gateway )?(gateway [a-z-][^`]*)`", path.read_text())
-    ]
-    assert len(found) > 15
-    for command in found:
-        words = shlex.split(command.replace("MESSAGE", SOME_ID).replace("DELIVERY", SOME_ID))
-        assert cli._parser().parse_args(words[1:]).run is not None
-
-
-SOME_ID = "0190163d-8694-739b-aea5-966c26f8ad90"

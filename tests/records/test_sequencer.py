@@ -64,11 +64,14 @@ async def feed(ledger: Any) -> FeedPage:
     return page
 
 
-async def until_last(ledger: SqliteLedger, number: int) -> FeedPage:
+async def until(ledger: SqliteLedger, *, last: int = 0, removed: int = 0) -> FeedPage:
+    """Return the feed once it was numbered and forgotten so far."""
     async with asyncio.timeout(WAIT_S):
-        while (page := await feed(ledger)).last_number < number:
-            await asyncio.sleep(0.005)
-    return page
+        while True:
+            page = await feed(ledger)
+            if page.last_number >= last and page.removed_through >= removed:
+                return page
+            await asyncio.sleep(0.005)  # the ledger sets no event when something is committed
 
 
 async def test_what_is_committed_while_it_runs_gets_a_number(ledger: SqliteLedger, clock: Clock) -> None:
@@ -76,7 +79,7 @@ async def test_what_is_committed_while_it_runs_gets_a_number(ledger: SqliteLedge
     running = asyncio.create_task(sequencer.run())
     for total in (3, 6):
         await ledger.append(entries(3))
-        page = await until_last(ledger, total)
+        page = await until(ledger, last=total)
         assert [event.number for event in page.events] == list(range(1, total + 1))
     sequencer.stop()
     await running
@@ -109,15 +112,11 @@ async def test_it_looks_for_old_events_when_it_starts_and_then_every_hour(ledger
     clock.now += timedelta(days=401)
     sequencer = Sequencer(AT_ONCE, ledger, clock)
     running = asyncio.create_task(sequencer.run())
-    async with asyncio.timeout(WAIT_S):
-        while (await feed(ledger)).removed_through < 1:
-            await asyncio.sleep(0.005)
+    await until(ledger, removed=1)
     await ledger.append(entries(1))
-    await until_last(ledger, 2)
+    await until(ledger, last=2)
     clock.now += timedelta(days=401)
-    async with asyncio.timeout(WAIT_S):
-        while (await feed(ledger)).removed_through < 2:
-            await asyncio.sleep(0.005)
+    await until(ledger, removed=2)
     sequencer.stop()
     await running
 
@@ -139,7 +138,7 @@ async def test_it_goes_on_when_the_ledger_was_away(ledger: SqliteLedger, clock: 
     await ledger.append(entries(2))
     sequencer = Sequencer(AT_ONCE, flaky, clock)
     running = asyncio.create_task(sequencer.run())
-    await until_last(ledger, 2)
+    await until(ledger, last=2)
     assert flaky.failures == 0
     sequencer.stop()
     await running

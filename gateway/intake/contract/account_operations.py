@@ -19,7 +19,14 @@ _ABOUT_DOSSIERS: Final = (
 
 
 def _of_dossiers(
-    path: str, name: str, summary: str, description: str, *, asked: tuple[str, Any], told: tuple[str, Any]
+    path: str,
+    name: str,
+    summary: str,
+    description: str,
+    *,
+    asked: tuple[str, Any],
+    told: tuple[str, Any],
+    problems: frozenset[Kind] = frozenset(),
 ) -> Operation:
     return Operation(
         method="POST",
@@ -39,7 +46,7 @@ def _of_dossiers(
                 content={JSON: Content(schema=ref(told[0]), example=told[1])},
             ),
         ),
-        problems=JSON_BODY_PROBLEMS | {Kind.INVALID_MESSAGE},
+        problems=JSON_BODY_PROBLEMS | problems,
     )
 
 
@@ -51,6 +58,7 @@ DOSSIER_OPERATIONS: Final = (
         f"{_ABOUT_DOSSIERS}\n\nAll are registered, or none.",
         asked=("DossierRegistration", examples.DOSSIERS),
         told=("DossiersRegistered", examples.DOSSIERS_REGISTERED),
+        problems=frozenset({Kind.INVALID_MESSAGE}),
     ),
     _of_dossiers(
         f"{_DOSSIERS}/end",
@@ -67,6 +75,7 @@ DOSSIER_OPERATIONS: Final = (
         "Your own dossiers about some recipients, also those that have ended. The privacy log notes each search.",
         asked=("DossierSearch", examples.DOSSIER_SEARCH),
         told=("DossierResults", examples.DOSSIER_RESULTS),
+        problems=frozenset({Kind.INVALID_MESSAGE}),
     ),
 )
 

@@ -1,0 +1,129 @@
+"""What acceptance hands from stage to stage: each can only be made by the stage before it."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from gateway.arrivals import Arrivals
+from gateway.crypto.identity import Identities, Peer
+from gateway.crypto.receipts import ReceiptSigner
+from gateway.crypto.vault import Dek, Vault
+from gateway.domain.ids import EnterpriseNumber, MessageId
+from gateway.domain.message import Channel, Message
+from gateway.domain.registration import Authorisation, Profile, Registration, Sender
+from gateway.domain.routing import Capability, Route
+from gateway.errors import Refusal
+from gateway.records.logs import LogBook
+from gateway.stores.blobs import BlobStore
+from gateway.stores.ledger import (
+    DocumentRecord,
+    Ledger,
+    MessageRecord,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawPart:
+    """One document part as it arrives; `chunks` can be read once."""
+
+    name: str
+    filename: str
+    media_type: str
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawMessage:
+    """
+    The octets of the signed part, and the document parts behind it, each to be read before the next.
+
+    `idempotency_key` is the header of that name, if it was sent.
+    """
+
+    manifest: bytes
+    parts: AsyncIterator[RawPart]
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptSettings:
+    """The limits of the contract."""
+
+    gateway_name: str
+    max_documents: int
+    max_total_bytes: int
+    created_at_past: timedelta
+    created_at_future: timedelta
+    allow_test_ssin: bool
+    capabilities: Mapping[Channel, Capability]
+    providers: Mapping[Channel, Sequence[str]]
+    first_deadline: timedelta = timedelta(hours=48)  # a delivery that is still waiting then is late
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptDeps:
+    """What acceptance needs; `registration` and `receipts` are asked anew by each message; `ids` mints UUIDv7s."""
+
+    settings: AcceptSettings
+    registration: Callable[[], Registration]
+    identities: Identities
+    vault: Vault
+    blobs: BlobStore
+    ledger: Ledger
+    receipts: Callable[[], ReceiptSigner]
+    logbook: LogBook
+    clock: Callable[[], datetime]
+    ids: Callable[[], UUID]
+    arrivals: Arrivals = field(default_factory=Arrivals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The message is ours now; `repeated`: it was already."""
+
+    record: MessageRecord
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Verified:
+    """What a valid signature covers: whose it is, and the message, or why it is none."""
+
+    sender: EnterpriseNumber
+    content: Message | Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedMessage:
+    """A message whose signature held, from a party that may speak for its sender and profile."""
+
+    message: Message
+    peer: Peer
+    sender: Sender
+    profile: Profile
+    registration_version: int
+    part_sha256: bytes  # of the octets of the signed part
+    content_sha256: bytes
+    part: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A signed message that may be sent, and how."""
+
+    signed: SignedMessage
+    authorisation: Authorisation
+    route: Route
+    retention: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spooled:
+    """An order whose documents are sealed and durable."""
+
+    order: Order
+    message_id: MessageId
+    documents: tuple[DocumentRecord, ...]
+    deks: tuple[Dek, ...]
+    meta: Dek

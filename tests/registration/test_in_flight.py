@@ -1,0 +1,63 @@
+"""A letter that is coming in while the registration changes."""
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from gateway.accept import AcceptDeps, Verified, authenticate
+from gateway.crypto.identity import Peer
+from gateway.domain.registration import Registration
+from gateway.errors import Kind, Refusal
+
+if TYPE_CHECKING:
+    from tests.plugins.house import multipart
+else:
+    from house import multipart
+
+GEMEENTE = "0406798006"
+
+
+def withdraw(values: Any) -> None:
+    """Take every right away."""
+    (profile,) = values["profiles"]
+    profile["authorisations"] = []
+
+
+async def test_a_letter_that_was_authorised_is_accepted_under_the_registration_of_that_moment(premises: Any) -> None:
+    sender = await premises.house.sender()
+    message = sender.message()
+    parts = sender.parts(message)
+    body = multipart(parts)
+    head = (
+        "POST /api/v1/messages HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Type: multipart/form-data; boundary=simple-boundary\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    wire = await premises.wire()
+    wire.writer.write(head + body[:-1_000])
+    await wire.writer.drain()
+
+    async def authorised() -> bool:
+        return bool((await sender.post(parts)).code == "still-receiving")
+
+    await premises.until(authorised)
+    await premises.edit(premises.files.sender(GEMEENTE), withdraw)
+    await premises.done("/senders/apply")
+    wire.writer.write(body[-1_000:])
+    status, _ = await wire.answer()
+    assert status == 201
+    assert await premises.query("SELECT registration_version FROM message") == [(1,)]
+    assert (await sender.send()).code == "category-not-authorised"
+
+
+async def test_a_sender_that_vanishes_after_its_signature_was_verified_is_refused(premises: Any) -> None:
+    sender = await premises.house.sender()
+    message = sender.message()
+    empty = Registration(version=2, senders={}, categories={})
+    deps = SimpleNamespace(settings=SimpleNamespace(gateway_name=message.gateway), registration=lambda: empty)
+    with pytest.raises(Refusal) as refused:
+        await authenticate(
+            Verified(sender=sender.number, content=message), b"", cast("Peer", None), cast("AcceptDeps", deps)
+        )
+    assert refused.value.kind is Kind.SENDER_UNKNOWN

@@ -23,7 +23,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.accept import AcceptDeps, Accepted, AcceptSettings
-from gateway.adapters.base import Proving
+from gateway.adapters.base import Foretelling, Proving
 from gateway.adapters.build import build_adapter
 from gateway.adapters.limits import Circuit, LimitedAdapter
 from gateway.admin.expiry import Expiries
@@ -42,9 +42,9 @@ from gateway.dispatch.sweeper import SweepDeps, Sweeper, SweepSettings
 from gateway.dispatch.worker import Workers, WorkerSettings
 from gateway.domain.ids import DeliveryId, EnterpriseNumber
 from gateway.domain.journey import Rules
-from gateway.domain.message import Channel
+from gateway.domain.message import Channel, Recipient
 from gateway.domain.routing import DEFAULT_CAPABILITIES, Capability
-from gateway.domain.status import DeliveryStatus, NextAction
+from gateway.domain.status import DeliveryStatus, NextAction, Reason
 from gateway.errors import GatewayError
 from gateway.house import House, fresh_id, open_house, utc_now
 from gateway.intake.body import BodyLimits
@@ -313,6 +313,7 @@ async def _start_intake(
         keep_undelivered=config.retention.keep_undelivered,
         on_accepted=on_accepted,
         on_cancelled=on_cancelled,
+        forecast=partial(_forecast, destinations),
     )
     context = await asyncio.to_thread(
         server_context,
@@ -326,6 +327,13 @@ async def _start_intake(
     edges.intake = IntakeServer(deps, identities, _edge_limits(config), house.metrics)
     stack.push_async_callback(edges.intake.stop)
     return await edges.intake.start(config.intake.bind.host, config.intake.bind.port, edges.contexts[INTAKE].listening)
+
+
+async def _forecast(
+    destinations: Mapping[str, Destination], provider: str, channel: Channel, recipient: Recipient
+) -> Reason | None:
+    adapter = destinations[provider].adapter
+    return await adapter.forecast(channel, recipient) if isinstance(adapter, Foretelling) else None
 
 
 def _accept_settings(config: Config) -> AcceptSettings:

@@ -171,12 +171,20 @@ async def open_house(config: Config, clock: Callable[[], datetime], stack: Async
 
 async def _put_in_force(files: RegistrationFiles, providers: Collection[str], ledger: Ledger, logbook: LogBook) -> int:
     """Put the registration that a start found in force, unless it is; return its number."""
-    await require_needs_met(files.registration, providers, ledger)
     occasion = by_itself("start-up", logbook.gateway)
-    while (step := await next_step(files, ledger)).is_new:
+    noted = await ledger.noted_providers()
+    # Looking through all messages under way takes its time, so it is done when something can have been taken away.
+    one_may_be_gone = not noted or not noted.issubset(providers)
+    while (step := await next_step(files, ledger)).is_new or one_may_be_gone:
+        await require_needs_met(files.registration, providers, ledger)
+        one_may_be_gone = False
+        if not step.is_new:
+            continue
         entry = occasion.entry(logbook, result="in-force", what=step.told)
         with suppress(Overtaken):  # by another process that starts with us, likely with the same files
             await take_step(step, occasion, [entry], logbook.clock(), ledger)
+    if noted != frozenset(providers):
+        await ledger.note_providers(providers)
     return step.number_before
 
 

@@ -168,3 +168,17 @@ class Proving(Protocol):
             Unreachable: the provider could not be asked.
         """
         ...
+
+
+@runtime_checkable
+class Foretelling(Protocol):
+    """An adapter whose provider tells beforehand whom it would refuse; not every provider does."""
+
+    async def forecast(self, channel: Channel, recipient: Recipient) -> Reason | None:
+        """
+        Return why the provider would refuse this recipient now, or None.
+
+        Raises:
+            Unreachable, ChannelBlocked: it could not be asked.
+        """
+        ...

@@ -189,23 +189,36 @@ class EboxAdapter:
         try:
             async with asyncio.timeout(self._settings.send_timeout_s / 2):
                 if not again:
-                    await self._check_recipient(parcel)
+                    await self._check_recipient(parcel.channel, parcel.recipient)
                     await self._check_mandate(parcel.sender)
                 await self._tokens.token(self._registry_grant(parcel.sender))
         except TimeoutError:
             raise Unreachable("the look-ups before publishing took too long") from None
 
-    async def _check_recipient(self, parcel: Parcel) -> None:
+    async def forecast(self, channel: Channel, recipient: Recipient) -> Reason | None:
+        """
+        Return `no-consent` for a citizen and `no-box` for a company of whom the federation says so, else None.
+
+        Raises:
+            Unreachable, ChannelBlocked: it could not be asked.
+        """
+        try:
+            await self._check_recipient(channel, recipient)
+        except Refused as refused:
+            return Reason(refused.reason)
+        return None
+
+    async def _check_recipient(self, channel: Channel, recipient: Recipient) -> None:
         if self._settings.federation_url is None:
             return
-        if parcel.channel is Channel.EBOX_CITIZEN:
+        if channel is Channel.EBOX_CITIZEN:
             if self._settings.consent_check:
-                await self._check_consent(self._settings.federation_url, parcel)
+                await self._check_consent(self._settings.federation_url, recipient)
         else:
-            await self._check_box(self._settings.federation_url, parcel)
+            await self._check_box(self._settings.federation_url, recipient)
 
-    async def _check_consent(self, federation_url: str, parcel: Parcel) -> None:
-        ssin = parcel.recipient.ssin
+    async def _check_consent(self, federation_url: str, recipient: Recipient) -> None:
+        ssin = recipient.ssin
         url = _joined(federation_url, "citizenEboxConsents/search")
         found = await self._look_up("consent", "POST", url, self._preference_grant(), {"ssins": [ssin]})
         if not isinstance(found, list):
@@ -213,8 +226,8 @@ class EboxAdapter:
         if not any(member(entry, "ssin") == ssin and member(entry, "consent") is True for entry in found):
             raise Refused(Reason.NO_CONSENT)
 
-    async def _check_box(self, federation_url: str, parcel: Parcel) -> None:
-        number = parcel.recipient.enterprise_number
+    async def _check_box(self, federation_url: str, recipient: Recipient) -> None:
+        number = recipient.enterprise_number
         asked = {"eboxType": "ENTERPRISE", "eboxIdType": "EnterpriseNumber", "eboxIdValueList": [number]}
         url = _joined(federation_url, "eboxPreferences/search")
         found = await self._look_up("preferences", "POST", url, self._preference_grant(), asked)

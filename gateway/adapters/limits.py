@@ -13,8 +13,10 @@ from enum import StrEnum
 from time import monotonic
 from typing import TypeVar, assert_never
 
-from gateway.adapters.base import Adapter, Handed, Handover, Parcel, Proof, Proving
+from gateway.adapters.base import Adapter, Foretelling, Handed, Handover, Parcel, Proof, Proving
 from gateway.domain.ids import DeliveryId
+from gateway.domain.message import Channel, Recipient
+from gateway.domain.status import Reason
 from gateway.errors import ChannelBlocked, OutcomeUnknown, Refused, Unreachable
 
 _T = TypeVar("_T")
@@ -258,6 +260,18 @@ class LimitedAdapter:
             return []
         found = await self._within_limits(lambda: adapter.evidence(handed))
         return [replace(proof, fetch=self._fetching(proof)) for proof in found]
+
+    async def forecast(self, channel: Channel, recipient: Recipient) -> Reason | None:
+        """
+        Return why the adapter's provider would refuse this recipient now; None where it does not tell.
+
+        Raises:
+            Unreachable, ChannelBlocked: it could not be asked.
+        """
+        adapter = self._adapter
+        if not isinstance(adapter, Foretelling):
+            return None
+        return await self._within_limits(lambda: adapter.forecast(channel, recipient))
 
     async def close(self) -> None:
         """Let the adapter's connections go."""

@@ -10,6 +10,7 @@ from aiohttp import web
 from cryptography import x509
 
 from gateway.accept import AcceptDeps, Accepted
+from gateway.accept.check import Checked, Forecast
 from gateway.adapters.base import Proving
 from gateway.crypto.vault import Vault
 from gateway.domain.ids import InvalidIdentifier, parse_reference
@@ -51,10 +52,33 @@ class IntakeDeps:
     proving: Mapping[str, Proving]
     keep_undelivered: timedelta
     on_accepted: Callable[[Accepted], None]
+    forecast: Forecast
     on_cancelled: Callable[[MessageRecord], None]
 
 
 Handler = Callable[[web.Request, Caller, IntakeDeps], Awaitable[web.Response]]
+
+
+def render_checked(checked: Checked) -> web.Response:
+    """Return 200 with what a dry run found; no personal data."""
+    return web.json_response(
+        {
+            "wouldBeAccepted": checked.would_be_accepted,
+            "reference": checked.message.reference if checked.message is not None else None,
+            "findings": [
+                {
+                    "severity": finding.severity,
+                    "code": finding.code,
+                    "detail": finding.detail,
+                    "errors": [{"pointer": error.pointer, "detail": error.detail} for error in finding.errors],
+                }
+                for finding in checked.findings
+            ],
+            "channels": [
+                {"channel": each.channel, "outlook": each.outlook, "why": each.why} for each in checked.channels
+            ],
+        }
+    )
 
 
 def render_accepted(accepted: Accepted, accept_header: str, public_url: str, view: Mapping[str, Any]) -> web.Response:

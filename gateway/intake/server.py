@@ -19,6 +19,7 @@ from aiohttp import hdrs, http_parser, web
 from aiohttp.http import HttpVersion10, HttpVersion11
 
 from gateway.accept import accept
+from gateway.accept.check import check
 from gateway.crypto.certs import CertificateRejected
 from gateway.crypto.identity import Identities, Peer
 from gateway.crypto.tls import peer_certificate
@@ -191,7 +192,10 @@ class IntakeServer:
         """`POST /api/v1/messages`: the first spine."""
         peer = self._peer(request)
         key = _single(request, "Idempotency-Key")
+        dry_run = _is_dry_run(request)
         raw = replace(await read_message(request, self._limits.body), idempotency_key=key)
+        if dry_run:
+            return handlers.render_checked(await check(raw, peer, self._deps.accept, self._deps.forecast))
         accepted = await accept(raw, peer, self._deps.accept)
         if accepted.repeated:
             self._metrics.repeated.inc()
@@ -297,6 +301,14 @@ def _single(request: web.Request, header: str) -> str | None:
     if len(found) > 1:
         raise Refusal(Kind.BAD_REQUEST, f"the header {header} may be there once")
     return found[0] if found else None
+
+
+def _is_dry_run(request: web.Request) -> bool:
+    if not request.query:
+        return False
+    if dict(request.query) == {"mode": "check"} and len(request.query) == 1:
+        return True
+    raise Refusal(Kind.BAD_REQUEST, "the only parameter here is mode=check, for a dry run")
 
 
 def _require_hygiene(request: web.Request) -> None:

@@ -26,14 +26,12 @@ Verification kit of message {message_id}
 given by {gateway}
 
 In it:
-  {receipt_jws}, {receipt_xml}
-      the receipt: the gateway's statement that it accepted the message, twice, with the same facts
-  evidence/NNN.jws
-      one statement for each thing that happened to the message, in order; the first is the acceptance.
-      Each is a JSON Web Signature (RFC 7515): three parts between dots, the middle one the facts in Base64url.
-      They are statements of a non-qualified service (Regulation (EU) 910/2014), and say so.
-  certificates/N.pem
-      the certificates that signed them
+- {receipt_jws} and {receipt_xml}: the receipt, which is the gateway's statement that it accepted the message, in two
+  forms with the same facts.
+- evidence/NNN.jws: one statement for each thing that happened to the message, in order; the first is the acceptance.
+  Each is a JSON Web Signature (RFC 7515): three parts between dots, the middle one the facts in Base64url. They are
+  statements of a non-qualified service (Regulation (EU) 910/2014), and say so.
+- certificates/N.pem: the certificates that signed them.
 
 The letter is not in here. Its documents are named by their SHA-256 (`sha256sum letter.pdf`), and the message that the
 sender signed by messageSha256.

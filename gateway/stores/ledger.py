@@ -627,7 +627,18 @@ class Ledger(Protocol):
         ...
 
     async def live_uses(self) -> list[LiveUse]:
-        """Return what the messages on which something is still to be done use, and how many they are."""
+        """
+        Return what the messages on which something is still to be done use, and how many they are. It reads them all,
+        about 60,000 in a second.
+        """
+        ...
+
+    async def noted_providers(self) -> frozenset[str]:
+        """Return the providers that were noted last."""
+        ...
+
+    async def note_providers(self, names: Collection[str]) -> None:
+        """Note which providers are configured, in place of those noted before."""
         ...
 
     async def suspend(self, suspension: Suspension, entries: Sequence[LogEntry]) -> bool:

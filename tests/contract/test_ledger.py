@@ -1211,3 +1211,10 @@ async def test_live_uses_count_the_messages_on_which_something_is_still_to_be_do
 
 async def test_a_ledger_without_messages_has_no_live_uses(ledger: Ledger) -> None:
     assert await ledger.live_uses() == []
+
+
+async def test_providers_are_noted_in_place_of_those_before(ledger: Ledger) -> None:
+    assert await ledger.noted_providers() == frozenset()
+    for names in (["bosa", "house-a"], {"house-b"}, ["house-b", "bosa"]):
+        await ledger.note_providers(names)
+        assert await ledger.noted_providers() == frozenset(names)

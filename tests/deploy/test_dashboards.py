@@ -59,7 +59,9 @@ def test_every_label_in_a_legend_is_one_that_the_query_keeps(path: Path) -> None
     for panel in read(path)["panels"]:
         for target in panel.get("targets", []):
             shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
-            kept = {label.strip() for group in re.findall(r"by \(([^)]*)\)", target["expr"]) for label in group.split(",")}
+            kept = {
+                label.strip() for group in re.findall(r"by \(([^)]*)\)", target["expr"]) for label in group.split(",")
+            }
             assert shown <= kept, panel["title"]
 
 
@@ -69,9 +71,9 @@ def test_the_source_has_the_interval_at_which_prometheus_scrapes(kit: Path, sour
 
 
 def test_grafana_finds_the_dashboards_where_the_composition_puts_them(kit: Path) -> None:
-    provider = yaml.safe_load(
-        (kit / "grafana" / "provisioning" / "dashboards" / "dashboards.yml").read_text("utf-8")
-    )["providers"][0]
+    provider = yaml.safe_load((kit / "grafana" / "provisioning" / "dashboards" / "dashboards.yml").read_text("utf-8"))[
+        "providers"
+    ][0]
     grafana = yaml.safe_load((kit / "compose" / "compose.yaml").read_text("utf-8"))["services"]["grafana"]
     assert f"../grafana/dashboards:{provider['options']['path']}:ro" in grafana["volumes"]
 

@@ -58,7 +58,7 @@ def security(unit: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.needs("systemd-analyze")
 @pytest.mark.parametrize("with_network", [True, False])
-def test_systemd_understands_every_setting(unit: Path, tmp_path: Path, with_network: bool) -> None:
+def test_systemd_understands_every_setting(unit: Path, tmp_path: Path, *, with_network: bool) -> None:
     found = analyzed("verify", placed(unit, tmp_path, with_network=with_network))
     assert (found.returncode, found.stderr) == (0, "")
 
@@ -72,7 +72,7 @@ def test_a_setting_that_systemd_does_not_know_is_found(unit: Path, tmp_path: Pat
 
 @pytest.mark.needs("systemd-analyze")
 @pytest.mark.parametrize("with_network", [True, False])
-def test_little_is_left_open(unit: Path, tmp_path: Path, with_network: bool) -> None:
+def test_little_is_left_open(unit: Path, tmp_path: Path, *, with_network: bool) -> None:
     found = security(placed(unit, tmp_path, with_network=with_network))
     assert found.returncode == 0, found.stdout
 

@@ -55,10 +55,11 @@ def test_the_outcomes_of_visits_are_those_that_the_portal_tells(root: Path) -> N
 
 async def test_a_scrape_on_the_event_loop_tells_of_the_process_and_reads_no_file_there() -> None:
     registry = CollectorRegistry()
-    registry.register(ProcessFigures())  # the loop guard fails this test when /proc is read on the loop
+    figures = ProcessFigures()
+    registry.register(figures)
     async with asyncio.timeout(WAIT_S):
-        while "gateway_process_resident_memory_bytes" not in (found := samples(registry)):
-            await asyncio.sleep(0.01)
+        await asyncio.wrap_future(figures._reading)
+    found = samples(registry)  # the loop guard fails this test when /proc is read here
     ((_, resident_bytes),) = found["gateway_process_resident_memory_bytes"]
     ((_, started_at_s),) = found["gateway_process_start_time_seconds"]
     ((_, open_files_ratio),) = found["gateway_process_open_files_ratio"]

@@ -112,7 +112,8 @@ async def test_the_first_statement_is_the_acceptance_and_names_the_receipt(
     assert (second.delivery.channel, second.delivery.provider) == ("ebox-citizen", "bosa")
 
 
-async def test_what_went_wrong_is_stated_with_its_reason(house: House, signer: x509.Certificate) -> None:
+async def test_what_went_wrong_is_stated_with_its_reason(make_house: Any, signer: x509.Certificate) -> None:
+    house = await make_house(lambda values: values["polling"].update(returned_every_s=1.0))
     address = PostalAddress(
         name="Magic Returned",
         street="Kerkstraat",
@@ -222,9 +223,13 @@ def verify_kit(content: bytes, folder: Path, spoil: str | None = None) -> subpro
     if spoil is not None:
         file = folder / spoil
         whole = file.read_bytes()
-        at = len(whole) // 2
-        other = b"A" if whole[at : at + 1] != b"A" else b"B"
-        file.write_bytes(whole[:at] + other + whole[at + 1 :])
+        if file.suffix == ".xml":
+            changed = whole.replace(b"burgerzaken", b"burgerzakem")
+        else:
+            at = whole.index(b".") + 20  # inside the facts
+            changed = whole[:at] + (b"A" if whole[at : at + 1] != b"A" else b"B") + whole[at + 1 :]
+        assert changed != whole
+        file.write_bytes(changed)
     readme = (folder / "README.txt").read_text("utf-8")
     commands = "\n".join(line.removeprefix("    ") for line in readme.splitlines() if line.startswith("    "))
     return subprocess.run(

@@ -158,11 +158,13 @@ class SenderHand:
             ),
         ]
 
-    async def post(self, parts: list[Part], headers: Mapping[str, str] | None = None) -> Answer:
-        """POST parts to /api/v1/messages."""
+    async def post(
+        self, parts: list[Part], headers: Mapping[str, str] | None = None, path: str = "/api/v1/messages"
+    ) -> Answer:
+        """POST parts."""
         return await self.call(
             "POST",
-            "/api/v1/messages",
+            path,
             body=multipart(parts),
             headers={"Content-Type": "multipart/form-data; boundary=simple-boundary", **(headers or {})},
         )

@@ -145,7 +145,9 @@ class Wire:
     async def answer(self) -> tuple[int, bytes] | None:
         async with asyncio.timeout(WAIT_S):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head.split("\r\n"))}
+            headers = {
+                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head.split("\r\n"))
+            }
             body = await self.reader.readexactly(int(headers["content-length"]))
         return int(head.split(" ")[1]), body
 

@@ -56,7 +56,9 @@ PERSON = Person(
 
 
 def registered(sender: Sender = SENDER, **categories: str) -> Registration:
-    return Registration(version=1, senders={sender.enterprise_number: sender}, categories=categories or {"tax": "Taxes"})
+    return Registration(
+        version=1, senders={sender.enterprise_number: sender}, categories=categories or {"tax": "Taxes"}
+    )
 
 
 def told(sender: Sender) -> list[str]:

@@ -1,11 +1,15 @@
 """A letter that is coming in while the registration changes."""
 
+import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.accept import AcceptDeps, Verified, authenticate
+from gateway.accept import AcceptDeps, authenticate
+from gateway.accept.stages import Verified
 from gateway.crypto.identity import Peer
 from gateway.domain.registration import Registration
 from gateway.errors import Kind, Refusal
@@ -26,9 +30,7 @@ def withdraw(values: Any) -> None:
 
 async def test_a_letter_that_was_authorised_is_accepted_under_the_registration_of_that_moment(premises: Any) -> None:
     sender = await premises.house.sender()
-    message = sender.message()
-    parts = sender.parts(message)
-    body = multipart(parts)
+    body = multipart(sender.parts(sender.message()))
     head = (
         "POST /api/v1/messages HTTP/1.1\r\nHost: localhost\r\n"
         "Content-Type: multipart/form-data; boundary=simple-boundary\r\n"
@@ -38,10 +40,11 @@ async def test_a_letter_that_was_authorised_is_accepted_under_the_registration_o
     wire.writer.write(head + body[:-1_000])
     await wire.writer.drain()
 
-    async def authorised() -> bool:
-        return bool((await sender.post(parts)).code == "still-receiving")
+    async def is_spooling() -> bool:
+        blobs = Path(urlsplit(premises.house.config.stores.blobs).path)
+        return bool(await asyncio.to_thread(lambda: any(path.is_file() for path in blobs.rglob("*"))))
 
-    await premises.until(authorised)
+    await premises.until(is_spooling)
     await premises.edit(premises.files.sender(GEMEENTE), withdraw)
     await premises.done("/senders/apply")
     wire.writer.write(body[-1_000:])

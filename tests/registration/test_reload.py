@@ -124,9 +124,7 @@ async def test_staff_and_matrix_hold_from_the_next_command_on_and_are_logged_lin
 
 
 async def test_a_reload_puts_the_registration_in_force_too(operated: Any) -> None:
-    await operated.edit(
-        operated.files.sender("0406798006"), lambda values: values.update(name="Gemeente Nieuwe Naam")
-    )
+    await operated.edit(operated.files.sender("0406798006"), lambda values: values.update(name="Gemeente Nieuwe Naam"))
     done = await operated.done("/reload")
     assert (done["registrationInForce"], done["registrationAfter"]) == (1, 2)
     assert await operated.query("SELECT author FROM registration_version WHERE version = 2") == [("Jo Peeters",)]
@@ -202,8 +200,8 @@ def lose_configuration(files: Any) -> str:
 
 
 FAULTS = [
-    break_key, break_certificate, expire_list, bring_old_list_back, soften, change_limits, move_listener, lose_authority,
-    break_staff, break_matrix, lose_configuration,
+    break_key, break_certificate, expire_list, bring_old_list_back, soften, change_limits, move_listener,
+    lose_authority, break_staff, break_matrix, lose_configuration,
 ]  # fmt: skip
 
 

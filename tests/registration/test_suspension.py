@@ -117,9 +117,7 @@ async def test_a_suspension_outlives_the_registration_and_can_still_be_ended(pre
         ("/senders/resume", None, 400, "bad-request"),
     ],
 )
-async def test_what_cannot_be_done_is_refused(
-    premises: Any, path: str, number: object, status: int, code: str
-) -> None:
+async def test_what_cannot_be_done_is_refused(premises: Any, path: str, number: object, status: int, code: str) -> None:
     problem = await premises.refused(path, enterpriseNumber=number)
     assert (problem["status"], problem["type"].rpartition(":")[2]) == (status, code)
     assert await premises.query("SELECT count(*) FROM suspension") == [(0,)]

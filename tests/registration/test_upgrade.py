@@ -19,7 +19,7 @@ def write_old_ledger(file: Path) -> None:
     file.parent.mkdir(mode=0o700, parents=True)
     with apsw.Connection(str(file)) as connection:
         migrate(connection, AT, migrations()[:1])
-        connection.execute("INSERT INTO registration_version (version, digest, at, author) VALUES (5, ?, 0, 'x')", (b"d",))
+        connection.execute("INSERT INTO registration_version (version, digest, at, author) VALUES (5, x'00', 0, 'x')")
 
 
 async def test_a_registration_from_before_texts_were_kept_is_followed_by_one_with_text(

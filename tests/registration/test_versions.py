@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -173,7 +174,7 @@ async def test_what_messages_under_way_need_is_not_taken_away(premises: Any) -> 
         certificate.pop("profiles")
         values["profiles"][0]["id"] = "loket"
         values["profiles"][0]["authorisations"] = [
-            each | {"ebox": {"citizen": {"message_type": "OTHER", "application": "document-gateway"}}, "channels": ["print"]}
+            each | {"ebox": {"citizen": {"message_type": "OTHER", "application": "x"}}, "channels": ["print"]}
             for each in values["profiles"][0]["authorisations"]
         ]
         values.pop("processors")
@@ -233,8 +234,9 @@ async def test_a_gateway_does_not_start_without_what_messages_under_way_need(pre
     def no_print(values: Any) -> None:
         del values["providers"]["house-a"], values["channels"]["print"]
 
-    with pytest.raises(StillNeeded, match=r"provider house-a \(1 messages under way\)"):
-        await premises_with(no_print)
+    for _ in range(2):
+        with pytest.raises(StillNeeded, match=r"provider house-a \(1 messages under way\)"):
+            await premises_with(no_print)
     await asyncio.to_thread(files.sender(GEMEENTE).unlink)
     with pytest.raises(StillNeeded, match=rf"sender {GEMEENTE} \(1 messages under way\)"):
         await premises_with()
@@ -263,7 +265,7 @@ async def put_in_force_elsewhere(premises: Any, version: int, change: Any) -> No
 async def test_what_another_process_put_in_force_is_followed(premises: Any) -> None:
     sender = await premises.house.sender()
     assert (await sender.send()).status == 201
-    await put_in_force_elsewhere(premises, 2, lambda text: 'active = false\n' + text)
+    await put_in_force_elsewhere(premises, 2, lambda text: "active = false\n" + text)
 
     async def followed() -> bool:
         return bool((await sender.call("GET", "/api/v1/messages")).status == 403)
@@ -277,9 +279,9 @@ async def test_what_another_process_put_in_force_is_followed(premises: Any) -> N
     assert (await sender.send()).status == 201
 
 
-@pytest.mark.parametrize("change", [lambda text: "typo = 1\n" + text, lambda text: text.replace("dev-clients", "new-ca")])
-async def test_what_this_process_cannot_read_leaves_what_it_uses(premises: Any, change: Any) -> None:
-    await put_in_force_elsewhere(premises, 2, change)
+@pytest.mark.parametrize(("old", "new"), [("name = ", "typo = "), ("dev-clients", "new-ca")])
+async def test_what_this_process_cannot_read_leaves_what_it_uses(premises: Any, old: str, new: str) -> None:
+    await put_in_force_elsewhere(premises, 2, lambda text: text.replace(old, new))
 
     async def told() -> bool:
         return bool(await premises.reloads("refused") >= 1)
@@ -289,7 +291,7 @@ async def test_what_this_process_cannot_read_leaves_what_it_uses(premises: Any, 
         await premises.diff()  # looks at the ledger again
     assert (await premises.version(), await premises.reloads("refused")) == (1, 1)
     assert (await (await premises.house.sender()).send()).status == 201
-    await put_in_force_elsewhere(premises, 3, lambda text: text.replace("typo = 1\n", "").replace("new-ca", "dev-clients"))
+    await put_in_force_elsewhere(premises, 3, lambda text: text.replace(new, old))
 
     async def followed() -> bool:
         return bool(await premises.version() == 3)
@@ -300,9 +302,7 @@ async def test_what_this_process_cannot_read_leaves_what_it_uses(premises: Any, 
 async def test_a_text_that_was_tampered_with_is_not_followed(premises: Any) -> None:
     ledger = premises.house.gateway.ledger
     in_force = await ledger.registration_in_force()
-    tampered = RegistrationVersion(
-        version=2, digest=in_force.digest, author="x", at=in_force.at, text=in_force.text.replace("Gemeente", "Gemeenxe")
-    )
+    tampered = replace(in_force, version=2, text=in_force.text.replace("Gemeente", "Gemeenxe"))
     assert await ledger.add_registration(tampered, [])
 
     async def told() -> bool:

@@ -10,7 +10,7 @@ from gateway.intake.contract import examples, meanings
 from gateway.intake.contract.facts import Facts
 from gateway.intake.contract.letter_schemas import MAX_DOCUMENTS
 from gateway.intake.contract.operation import Answer, Body, Content, Group, Operation, Parameter
-from gateway.intake.contract.shapes import Schema, number, one_of, ref, text
+from gateway.intake.contract.shapes import Schema, one_of, ref, text
 from gateway.intake.handlers import MAX_PAGE, MAX_STATUS_IDS
 
 JSON: Final = "application/json"

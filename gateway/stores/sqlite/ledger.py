@@ -353,6 +353,14 @@ class SqliteLedger:
         """See `Ledger.live_uses`."""
         return await self._readers.run(registering.live_uses)
 
+    async def noted_providers(self) -> frozenset[str]:
+        """See `Ledger.noted_providers`."""
+        return await self._readers.run(registering.noted_providers)
+
+    async def note_providers(self, names: Collection[str]) -> None:
+        """See `Ledger.note_providers`."""
+        await self._writer.run(lambda c: registering.note_providers(c, names))
+
     async def suspend(self, suspension: Suspension, entries: Sequence[LogEntry]) -> bool:
         """See `Ledger.suspend`."""
         return await self._writer.run(lambda c: registering.suspend(c, suspension, entries))

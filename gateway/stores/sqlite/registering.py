@@ -1,6 +1,6 @@
 """Which registration is in force, what messages under way need of it, and who is suspended."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import apsw
@@ -27,6 +27,9 @@ SELECT message.sender, message.profile, message.category, message.route, count(*
 FROM live JOIN message ON message.message_id = live.message_id
 GROUP BY message.sender, message.profile, message.category, message.route
 """
+_NOTED_PROVIDERS: Final = "SELECT name FROM configured_provider"
+_FORGET_PROVIDERS: Final = "DELETE FROM configured_provider"
+_NOTE_PROVIDER: Final = "INSERT INTO configured_provider (name) VALUES (?)"
 _IS_SUSPENDED: Final = "SELECT count(*) FROM suspension WHERE sender = ?"
 _SUSPEND: Final = """
 INSERT INTO suspension (sender, at, reason) VALUES (?, ?, ?) ON CONFLICT (sender) DO NOTHING
@@ -71,6 +74,17 @@ def live_uses(connection: apsw.Connection) -> list[LiveUse]:
         )
         for sender, profile, category, route, messages, to_publish in connection.execute(_LIVE_USES)
     ]
+
+
+def noted_providers(connection: apsw.Connection) -> frozenset[str]:
+    """See `Ledger.noted_providers`."""
+    return frozenset(name for (name,) in connection.execute(_NOTED_PROVIDERS))
+
+
+def note_providers(connection: apsw.Connection, names: Collection[str]) -> None:
+    """See `Ledger.note_providers`."""
+    connection.execute(_FORGET_PROVIDERS)
+    connection.executemany(_NOTE_PROVIDER, ((name,) for name in sorted(names)))
 
 
 def is_suspended(connection: apsw.Connection, sender: EnterpriseNumber) -> bool:

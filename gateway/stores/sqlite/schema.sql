@@ -265,6 +265,11 @@ CREATE TABLE suspension (
   reason TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The providers that were configured when a gateway last started: messages under way may need one that is gone.
+CREATE TABLE configured_provider (
+  name TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
 -- Readiness proves that a commit is durable by moving this one row.
 CREATE TABLE heartbeat (
   id INTEGER PRIMARY KEY CHECK (id = 1),

@@ -1,0 +1,48 @@
+"""Makes the files of the contract, once, when the gateway starts."""
+
+import json
+from importlib.resources import files
+from typing import Final
+
+from gateway.intake.contract.facts import Facts
+from gateway.intake.contract.files import Contract, PublishedFile
+from gateway.intake.contract.openapi import build_openapi
+from gateway.intake.contract.page import content_security_policy, render_page
+from gateway.intake.routes import ROUTES
+
+_XML: Final = "application/xml"
+_XML_SCHEMAS: Final = ("message.xsd", "receipt.xsd", "xmldsig-subset.xsd")
+
+
+def publish(facts: Facts) -> Contract:
+    """
+    Return every file. Reads templates and schemas: blocks.
+
+    Raises:
+        ValueError: the routes and the contract do not match.
+    """
+    document = build_openapi(ROUTES, facts)
+    here, crypto = files("gateway.intake.contract"), files("gateway.crypto")
+    example = here.joinpath("message_example.xml").read_bytes()
+    page = render_page(document, example.decode())
+    return {
+        "docs": PublishedFile(
+            content=page.encode(),
+            media_type="text/html; charset=utf-8",
+            headers={
+                "Content-Security-Policy": content_security_policy(),
+                "Content-Language": "en",
+                "Referrer-Policy": "no-referrer",
+            },
+        ),
+        "openapi.json": PublishedFile(
+            content=json.dumps(document, indent=1, ensure_ascii=False).encode(), media_type="application/json"
+        ),
+        "message.schema.json": PublishedFile(
+            content=here.joinpath("message_schema.json").read_bytes(), media_type="application/schema+json"
+        ),
+        "examples/message.xml": PublishedFile(content=example, media_type=_XML),
+        **{
+            name: PublishedFile(content=crypto.joinpath(name).read_bytes(), media_type=_XML) for name in _XML_SCHEMAS
+        },
+    }

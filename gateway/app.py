@@ -199,7 +199,15 @@ def _deliver_deps(house: House, destinations: Mapping[str, Destination]) -> Deli
         clock=house.clock,
         ids=lambda: DeliveryId(fresh_id()),
         draw=random.random,
+        paper_per_day=partial(_paper_per_day, house),
     )
+
+
+def _paper_per_day(house: House, sender: EnterpriseNumber, profile: str) -> int | None:
+    """Return today's limit of the registration in force; a profile that is gone has none left to speak for it."""
+    found = house.in_force.registration.senders.get(sender)
+    known = found.profiles.get(profile) if found is not None else None
+    return known.quota.paper_per_day if known is not None else None
 
 
 def _cover_settings(config: Config) -> CoverSettings:

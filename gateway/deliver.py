@@ -21,8 +21,9 @@ from gateway.adapters.base import Adapter, Handed, Handover, Parcel, ParcelDocum
 from gateway.crypto.sealing import unseal
 from gateway.crypto.vault import Dek, Vault
 from gateway.domain import journey
+from gateway.domain.calendar import day_of, end_of
 from gateway.domain.dossier import in_force
-from gateway.domain.ids import DeliveryId, sender_uuid
+from gateway.domain.ids import DeliveryId, EnterpriseNumber, sender_uuid
 from gateway.domain.journey import JourneyState, Rules, Verdict
 from gateway.domain.message import Channel, PrintProduct, Recipient
 from gateway.domain.retention import Journey, keep_copy
@@ -33,6 +34,7 @@ from gateway.errors import (
     DeliveryError,
     GatewayError,
     OutcomeUnknown,
+    QuotaUsedUp,
     Refused,
     StoreUnavailable,
     Unreachable,
@@ -49,6 +51,7 @@ from gateway.stores.ledger import (
     Log,
     LogEntry,
     MessageRecord,
+    PaperQuota,
     Settlement,
 )
 
@@ -116,6 +119,7 @@ class DeliverDeps:
     clock: Callable[[], datetime]
     ids: Callable[[], DeliveryId]
     draw: Callable[[], float]
+    paper_per_day: Callable[[EnterpriseNumber, str], int | None]  # of a sender's profile; None: no limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +211,10 @@ async def _send(letter: Letter, deps: DeliverDeps, *, again: bool) -> Outcome:
     except Refused as refused:
         verdict = journey.after_refusal(journey_state(letter, deps), Reason(refused.reason))
         return Outcome(name="refused", verdict=verdict, code=refused.code, attempted=False)
-    letter = await _begin(letter, destination, deps)
+    try:
+        letter = await _begin(letter, destination, deps, paper=_paper_quota(letter, deps))
+    except QuotaUsedUp:
+        return _postponed(letter, deps)
     try:
         async with asyncio.timeout(destination.attempt_timeout_s):
             handover = await destination.adapter.send(parcel, again=again)
@@ -220,11 +227,29 @@ async def _send(letter: Letter, deps: DeliverDeps, *, again: bool) -> Outcome:
     return _handed_over(letter, handover, deps)
 
 
-async def _begin(letter: Letter, destination: Destination, deps: DeliverDeps) -> Letter:
+def _paper_quota(letter: Letter, deps: DeliverDeps) -> PaperQuota | None:
+    record = letter.record
+    limit = deps.paper_per_day(record.sender, record.profile) if letter.delivery.channel is Channel.PRINT else None
+    if limit is None:
+        return None
+    return PaperQuota(sender=record.sender, profile=record.profile, day=day_of(deps.clock()), limit=limit)
+
+
+def _postponed(letter: Letter, deps: DeliverDeps) -> Outcome:
+    next_day_at = end_of(day_of(deps.clock()))
+    verdict = journey.after_quota(letter.record.status, journey_state(letter, deps), next_day_at=next_day_at)
+    return Outcome(name="quota-exceeded", verdict=verdict, attempted=False)
+
+
+async def _begin(
+    letter: Letter, destination: Destination, deps: DeliverDeps, *, paper: PaperQuota | None = None
+) -> Letter:
     now = deps.clock()
     deadline_at = now + timedelta(seconds=destination.attempt_timeout_s)
     reconcile_at = deadline_at + timedelta(seconds=destination.settle_s)
-    number = await deps.ledger.begin_attempt(letter.claim, now=now, deadline_at=deadline_at, reconcile_at=reconcile_at)
+    number = await deps.ledger.begin_attempt(
+        letter.claim, now=now, deadline_at=deadline_at, reconcile_at=reconcile_at, paper=paper
+    )
     delivery = replace(
         letter.delivery,
         status=DeliveryStatus.DISPATCHING,

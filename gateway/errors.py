@@ -100,6 +100,10 @@ class KeyringRefused(GatewayError):
     """The keyring would not open this: wrong context, unknown master key, or a destroyed one."""
 
 
+class QuotaUsedUp(GatewayError):
+    """Today's quota of paper is used up: what is more waits for tomorrow."""
+
+
 class LeaseLost(GatewayError):
     """Somebody else holds this delivery now; drop the work, change nothing."""
 

@@ -370,10 +370,12 @@ def _changes(before: InForce, after: InForce) -> dict[str, list[str]]:
 
 def _trust_facts(in_force: InForce) -> Facts:
     """Return whom we are and whom we trust."""
-    facts = {
+    facts: dict[str, dict[str, str]] = {
         f"certificate of {duty}": {"SHA-256": _fingerprint(chain), "until": f"{chain[0].not_valid_after_utc:%Y-%m-%d}"}
         for duty, chain in in_force.certificates.items()
     }
+    for certificate in in_force.past_receipts:
+        facts[f"earlier certificate of receipts {_fingerprint([certificate])}"] = {}
     for ca in in_force.client_cas:
         facts[f"client CA {ca.name}"] = {"SHA-256": _fingerprint(ca.certificates), "revocation": ca.revocation}
         for place, crl in enumerate(ca.crls, start=1):

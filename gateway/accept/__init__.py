@@ -10,14 +10,14 @@ Each stage is a module; each takes what only the stage before it can make.
 from gateway.accept.again import answer_again, known_reference
 from gateway.accept.authenticate import authenticate, verify
 from gateway.accept.authorise import authorise
-from gateway.accept.record import QUOTA_ZONE, record
+from gateway.accept.record import record
 from gateway.accept.refusals import log_refusal
 from gateway.accept.spool import spool
 from gateway.accept.stages import AcceptDeps, Accepted, AcceptSettings, RawMessage, RawPart, SignedMessage
 from gateway.crypto.identity import Peer
 from gateway.errors import Kind, Refusal
 
-__all__ = ["QUOTA_ZONE", "AcceptDeps", "AcceptSettings", "Accepted", "RawMessage", "RawPart", "accept"]
+__all__ = ["AcceptDeps", "AcceptSettings", "Accepted", "RawMessage", "RawPart", "accept"]
 
 
 async def accept(raw: RawMessage, peer: Peer, deps: AcceptDeps) -> Accepted:

@@ -12,10 +12,10 @@ from enum import StrEnum
 from gateway.accept.again import answer_again, known_reference
 from gateway.accept.authenticate import authenticate, verify
 from gateway.accept.authorise import authorise
-from gateway.accept.record import QUOTA_ZONE
 from gateway.accept.spool import checked, expected_part, no_more_parts
 from gateway.accept.stages import AcceptDeps, Order, RawMessage, SignedMessage
 from gateway.crypto.identity import Peer
+from gateway.domain.calendar import day_of
 from gateway.domain.ids import EnterpriseNumber
 from gateway.domain.message import Channel, Message, Recipient
 from gateway.domain.status import Reason
@@ -124,7 +124,7 @@ async def _quota(signed: SignedMessage, deps: AcceptDeps) -> list[Finding]:
     limit = signed.profile.quota.messages_per_day
     if limit is None:
         return []
-    today = deps.clock().astimezone(QUOTA_ZONE).date()
+    today = day_of(deps.clock())
     used = (await deps.ledger.quota_use(signed.sender.enterprise_number, today)).get(signed.profile.id)
     left = limit - (used.messages if used is not None else 0)
     if left > 0:

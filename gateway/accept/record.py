@@ -2,8 +2,6 @@
 
 import asyncio
 from datetime import datetime
-from typing import Final
-from zoneinfo import ZoneInfo
 
 from gateway.accept.again import answer_again
 from gateway.accept.spool import discard
@@ -14,6 +12,7 @@ from gateway.accept.stages import (
 )
 from gateway.crypto.receipts import Receipt, ReceiptDocument
 from gateway.crypto.vault import Dek
+from gateway.domain.calendar import day_of
 from gateway.domain.ids import DeliveryId
 from gateway.domain.message import Lane, Message, PrintOptions
 from gateway.domain.registration import RecipientRule
@@ -29,8 +28,6 @@ from gateway.stores.ledger import (
     MessageRecord,
     NewMessage,
 )
-
-QUOTA_ZONE: Final = ZoneInfo("Europe/Brussels")
 
 
 async def record(spooled: Spooled, deps: AcceptDeps) -> Accepted:
@@ -121,7 +118,7 @@ async def _new_message(spooled: Spooled, now: datetime, deps: AcceptDeps) -> New
         message=record_,
         deks=(meta.row, *(dek.row for dek in spooled.deks)),
         logs=await _acceptance_entries(record_, message, meta, deps),
-        day=now.astimezone(QUOTA_ZONE).date(),
+        day=day_of(now),
         messages_per_day=signed.profile.quota.messages_per_day,
     )
 

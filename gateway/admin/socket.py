@@ -25,7 +25,7 @@ from gateway.admin.interface import AdminDeps, Route
 from gateway.admin.journal import Actor, command_entry, refusal_entry
 from gateway.admin.problems import AdminRefusal, Code, as_refusal, render
 from gateway.admin.routes import ROUTES
-from gateway.domain.dossier import ZONE
+from gateway.domain.calendar import day_of
 from gateway.domain.staff import Person
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.stores.ledger import LogEntry
@@ -132,7 +132,7 @@ class AdminServer:
         if request.transport is None:
             raise ConnectionResetError("the caller has gone")
         uid = self._uid_of(request.transport)
-        today = self._deps.deliver.clock().astimezone(ZONE).date()
+        today = day_of(self._deps.deliver.clock())
         person = None if uid in _NOBODY_UIDS else self._deps.staff().person(uid, on=today)
         if person is None:
             await self._refuse_and_log(

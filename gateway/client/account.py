@@ -1,7 +1,8 @@
 """What the gateway says of a sender, and of its own certificates: `whoami` and `trust`, as types that may be shown."""
 
 from base64 import b64decode
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -42,14 +43,22 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What `GET /api/v1/whoami` answers; texts as they may be shown."""
+    """
+    What `GET /api/v1/whoami` answers; texts as they may be shown.
+
+    `clock_skew_s`: how far our clock is ahead of the gateway's, where we told it. `view` is the JSON as it came.
+    """
 
     gateway: str
     server_at: datetime
+    clock_skew_s: int | None
+    certificate_ends_at: datetime
+    certificate_days_left: int
     party: str
     sender_number: str
     sender_name: str
     profiles: tuple[Profile, ...]
+    view: Mapping[str, Any] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +72,18 @@ class Trust:
 
 def account(value: Any) -> Account:
     """Return what `whoami` answered; to be called through `read`."""
-    sender = value["sender"]
+    sender, certificate, skew_s = value["sender"], value["certificate"], value["clockSkewSeconds"]
     return Account(
         gateway=_shown(value["gateway"]),
         server_at=instant(value["serverTime"]),
+        clock_skew_s=None if skew_s is None else int(skew_s),
+        certificate_ends_at=instant(certificate["notAfter"]),
+        certificate_days_left=int(certificate["daysLeft"]),
         party=_shown(value["party"]),
         sender_number=_shown(sender["enterpriseNumber"]),
         sender_name=_shown(sender["name"]),
         profiles=tuple(_profile(each) for each in items_of(value, "profiles")),
+        view=dict(value),
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from email.utils import format_datetime
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -23,6 +24,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from uuid import UUID
 
+from gateway.client.account import Account, account
 from gateway.client.answers import (
     DossierState,
     MessageState,
@@ -34,12 +36,13 @@ from gateway.client.answers import (
     text_or_none,
 )
 from gateway.client.body import LetterBody
+from gateway.client.feed import EventPage, event_page
 from gateway.client.letter import Letter, describe, message_of
 from gateway.client.problems import LetterInvalid, ReceiptWrong
-from gateway.client.proof import require_about, verified_receipt
+from gateway.client.proof import Proven, proven, require_about, verified_receipt
 from gateway.client.retrying import OnRetry, RetryRules, Sleep, changes_nothing_twice, may_repeat, patiently
 from gateway.client.sender import SenderProfile
-from gateway.client.transport import Answer, CallTiming, Transport, new_correlation_id
+from gateway.client.transport import JOSE, Answer, CallTiming, Transport, new_correlation_id
 from gateway.crypto.manifest import write_message
 from gateway.crypto.receipts import Receipt
 from gateway.crypto.signing import sign_message
@@ -247,6 +250,48 @@ class GatewayClient:
             await self._sleep(wait_s)
             wait_s = min(wait_s * rules.factor, rules.longest_wait_s)
 
+    async def cancel(self, message_id: UUID) -> MessageState:
+        """
+        Stop a message for which no provider was called; return where it stands. One that was stopped stays so.
+
+        Raises:
+            Problem: already-dispatched, not-found.
+        """
+        return read(message_state, (await self._post(f"{_MESSAGES}/{message_id}/cancel", {})).value)
+
+    async def events(self, after: str | None = None, *, limit: int = 100) -> EventPage:
+        """
+        Return the next events of the feed after a cursor, or from the oldest that is kept.
+
+        Raises:
+            Problem: cursor-expired or feed-restored: read on without a cursor.
+        """
+        query = {"limit": str(limit)} | ({} if after is None else {"after": after})
+        return read(event_page, (await self._get("/api/v1/events", query)).value)
+
+    async def evidence(self, message_id: UUID) -> list[Proven]:
+        """
+        Return every statement of the gateway about a message by now, in order, each verified.
+
+        Raises:
+            Problem: not-found.
+            EvidenceWrong: a statement does not hold.
+        """
+        path = f"{_MESSAGES}/{message_id}/evidence"
+        listed = read(partial(items_of, name="evidence"), (await self._get(path, {})).value)
+        found = []
+        for number in (read(lambda each: int(each["n"]), each) for each in listed):
+            answer = await self._get(f"{path}/{number}", {}, {"Accept": JOSE})
+            found.append(await asyncio.to_thread(self._proven, str(answer.value), message_id, number))
+        return found
+
+    # ── The sender itself ──
+
+    async def whoami(self) -> Account:
+        """Return what the gateway sees of the sender: its certificate, profiles, rights and quotas, and its clock."""
+        date_ = format_datetime(self._clock(), usegmt=True)
+        return read(account, (await self._get("/api/v1/whoami", {}, {"Date": date_})).value)
+
     # ── Dossiers ──
 
     async def register_dossier(
@@ -314,9 +359,18 @@ class GatewayClient:
             tries=tries,
         )
 
-    async def _get(self, path: str, query: Mapping[str, str]) -> Answer:
+    def _proven(self, jws: str, message_id: UUID, number: int) -> Proven:
+        return proven(
+            jws,
+            self._sender.receipt_certificates,
+            gateway=self._sender.gateway,
+            message_id=message_id,
+            number=number,
+        )
+
+    async def _get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Answer:
         async def once() -> Answer:
-            return await self._open().get(path, query, correlation_id=new_correlation_id())
+            return await self._open().get(path, query, correlation_id=new_correlation_id(), headers=headers)
 
         return await self._patiently(once)
 

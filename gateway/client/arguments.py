@@ -15,10 +15,13 @@ from gateway.domain.message import Channel, Cover, Lane, PrintOptions, PrintProd
 __all__ = [
     "EXIT_CODES",
     "Subcommands",
+    "add_cancel",
     "add_dossier",
+    "add_events",
     "add_send",
     "add_status",
     "add_verify_receipt",
+    "add_whoami",
     "letter_from",
 ]
 
@@ -81,6 +84,26 @@ def add_status(subparsers: Subcommands) -> argparse.ArgumentParser:
     which.add_argument("message_id", nargs="?", type=_id, metavar="MESSAGE_ID", help="the gateway's id of it")
     which.add_argument("--reference", type=_checked(parse_reference), help="or your own reference")
     return parser
+
+
+def add_cancel(subparsers: Subcommands) -> argparse.ArgumentParser:
+    """Add the command that stops a message."""
+    parser = _add(subparsers, "cancel", "stop a message, until a provider is called for it")
+    parser.add_argument("message_id", type=_id, metavar="MESSAGE_ID", help="the gateway's id of it")
+    return parser
+
+
+def add_events(subparsers: Subcommands) -> argparse.ArgumentParser:
+    """Add the command that shows a part of the feed of events."""
+    parser = _add(subparsers, "events", "show what happened to your messages, from where you were before")
+    parser.add_argument("--after", metavar="CURSOR", help="where you were before; absent: the oldest that is kept")
+    parser.add_argument("--limit", type=int, choices=range(1, 501), default=100, metavar="N", help="1 to 500 (100)")
+    return parser
+
+
+def add_whoami(subparsers: Subcommands) -> argparse.ArgumentParser:
+    """Add the command that shows what the gateway sees of the sender."""
+    return _add(subparsers, "whoami", "show what the gateway sees of you: certificate, rights, quota, clock")
 
 
 def add_dossier(subparsers: Subcommands) -> argparse.ArgumentParser:

@@ -11,17 +11,18 @@ than that the gateway cannot be reached or take anything now.
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from cryptography import x509
 
 from gateway.client import arguments
+from gateway.client.account_screen import account_text, events_text
 from gateway.client.answers import MessageState
 from gateway.client.api import GatewayClient, Sent
 from gateway.client.doctor import examine
@@ -59,6 +60,7 @@ _RECEIPT_LIMIT_BYTES: Final = 1_048_576
 
 _OpenClient = Callable[..., GatewayClient]
 _Command = Callable[[argparse.Namespace, Screen, _OpenClient], int]
+_T = TypeVar("_T")
 
 
 @dataclass(eq=False)
@@ -88,6 +90,9 @@ def add_commands(subparsers: arguments.Subcommands) -> None:
     each = client.add_subparsers(required=True, metavar="COMMAND")
     arguments.add_send(each).set_defaults(run=run, client_command=_send)
     arguments.add_status(each).set_defaults(run=run, client_command=_status)
+    arguments.add_cancel(each).set_defaults(run=run, client_command=_cancel)
+    arguments.add_events(each).set_defaults(run=run, client_command=_events)
+    arguments.add_whoami(each).set_defaults(run=run, client_command=_whoami)
     arguments.add_dossier(each).set_defaults(run=run, client_command=_dossier)
     arguments.add_verify_receipt(each).set_defaults(run=run, client_command=_verify_receipt)
     _add_doctor(each)
@@ -176,7 +181,7 @@ async def _followed(gateway: GatewayClient, sent: Sent, screen: Screen) -> Messa
     return state
 
 
-# ── status, dossier, verify-receipt ──
+# ── status, cancel, events, whoami, dossier, verify-receipt ──
 
 
 def _status(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) -> int:
@@ -197,6 +202,39 @@ def _status(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) 
     screen.show(state_text(state), headline=True)
     screen.tell(state.view)
     return DONE
+
+
+def _cancel(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) -> int:
+    state = _asked(args, screen, open_client, lambda gateway: gateway.cancel(args.message_id))
+    screen.show(state_text(state), headline=True)
+    screen.tell(state.view)
+    return DONE
+
+
+def _events(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) -> int:
+    page = _asked(args, screen, open_client, lambda gateway: gateway.events(args.after, limit=args.limit))
+    screen.show(events_text(page))
+    screen.tell(page.view)
+    return DONE
+
+
+def _whoami(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) -> int:
+    account = _asked(args, screen, open_client, lambda gateway: gateway.whoami())
+    screen.show(account_text(account), headline=True)
+    screen.tell(account.view)
+    return DONE
+
+
+def _asked(
+    args: argparse.Namespace, screen: Screen, open_client: _OpenClient, ask: Callable[[GatewayClient], Awaitable[_T]]
+) -> _T:
+    sender = load_sender(args.sender)
+
+    async def work() -> _T:
+        async with open_client(sender, on_retry=screen.retrying) as gateway:
+            return await ask(gateway)
+
+    return asyncio.run(work())
 
 
 def _dossier(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) -> int:

@@ -17,6 +17,7 @@ from gateway.errors import FieldError, GatewayError, Kind
 __all__ = [
     "CertificateRefused",
     "ClientError",
+    "EvidenceWrong",
     "GatewayNotTrusted",
     "LetterInvalid",
     "NotReached",
@@ -126,6 +127,17 @@ class ReceiptWrong(ClientError):
     def __str__(self) -> str:
         """Return which rule the receipt broke."""
         return f"the receipt does not hold: {self.detail}"
+
+
+@dataclass(eq=False)
+class EvidenceWrong(ClientError):
+    """What came as evidence proves nothing about this message."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        """Return which rule the evidence broke."""
+        return f"the evidence does not hold: {self.detail}"
 
 
 @dataclass(eq=False)

@@ -1,17 +1,47 @@
 """Whether a receipt proves that this gateway accepted this message: verified offline, against pinned certificates."""
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
 
 from cryptography import x509
 
-from gateway.client.problems import ReceiptWrong
+from gateway.client.problems import EvidenceWrong, ReceiptWrong
+from gateway.crypto.evidence import Evidence, verify_evidence_jws
 from gateway.crypto.receipts import Receipt, ReceiptDocument, verify_receipt_jws, verify_receipt_xml
 from gateway.domain.ids import MessageId
 from gateway.domain.message import DocumentEntry, Message
 from gateway.errors import Refusal
 
-__all__ = ["require_about", "require_documents", "verified_receipt"]
+__all__ = ["Proven", "proven", "require_about", "require_documents", "verified_receipt"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """A statement of the gateway whose signature held, and the octets to keep."""
+
+    facts: Evidence
+    jws: str = field(repr=False)
+
+
+def proven(jws: str, trusted: Sequence[x509.Certificate], *, gateway: str, message_id: UUID, number: int) -> Proven:
+    """
+    Return a statement once one of `trusted` is found to have signed it, for this gateway, about this message.
+
+    Raises:
+        EvidenceWrong: none has, or it is about something else.
+    """
+    try:
+        facts = _first_that_holds(lambda certificate: verify_evidence_jws(jws, certificate), trusted)
+    except _NoneHolds as none:
+        raise EvidenceWrong(none.detail) from none
+    if (facts.gateway, facts.message_id, facts.number) != (gateway, message_id, number):
+        raise EvidenceWrong("it is of another gateway, or about another message or event")
+    return Proven(facts=facts, jws=jws)
 
 
 def verified_receipt(encoded: str | bytes, trusted: Sequence[x509.Certificate]) -> Receipt:
@@ -21,18 +51,34 @@ def verified_receipt(encoded: str | bytes, trusted: Sequence[x509.Certificate]) 
     Raises:
         ReceiptWrong: none has, or what is signed is no receipt.
     """
+
+    def verified(certificate: x509.Certificate) -> Receipt:
+        if isinstance(encoded, str):
+            return verify_receipt_jws(encoded, certificate)
+        return verify_receipt_xml(encoded, certificate)
+
+    try:
+        return _first_that_holds(verified, trusted)
+    except _NoneHolds as none:
+        raise ReceiptWrong(none.detail) from none
+
+
+@dataclass(eq=False)
+class _NoneHolds(Exception):
+    detail: str
+
+
+def _first_that_holds(verify: Callable[[x509.Certificate], _T], trusted: Sequence[x509.Certificate]) -> _T:
     refusal: Refusal | None = None
     for certificate in trusted:
         try:
-            if isinstance(encoded, str):
-                return verify_receipt_jws(encoded, certificate)
-            return verify_receipt_xml(encoded, certificate)
+            return verify(certificate)
         except Refusal as exc:
             refusal = exc
     if refusal is None:
-        raise ReceiptWrong("no receipt certificate is trusted")
+        raise _NoneHolds("no receipt certificate is trusted")
     more = f" (the same goes for the other {len(trusted) - 1} trusted ones)" if len(trusted) > 1 else ""
-    raise ReceiptWrong(f"{refusal.detail}{more}") from refusal
+    raise _NoneHolds(f"{refusal.detail}{more}") from refusal
 
 
 def require_about(

@@ -22,10 +22,11 @@ from gateway.client.problems import CertificateRefused, GatewayNotTrusted, NotRe
 from gateway.client.sender import SenderProfile
 from gateway.domain.ids import holds_ssin
 
-__all__ = ["Answer", "CallTiming", "Transport", "new_correlation_id"]
+__all__ = ["JOSE", "Answer", "CallTiming", "Transport", "new_correlation_id"]
 
 _ANSWER_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _KEEPALIVE_S: Final = 10.0
+JOSE: Final = "application/jose"
 _CORRELATION: Final = "x-correlation-id"
 _HTTPS_PORT: Final = 443
 _SECONDS: Final = re.compile(r"[0-9]{1,9}\Z")
@@ -45,7 +46,7 @@ class CallTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Answer:
-    """An answer that is no problem: 2xx and its JSON value."""
+    """An answer that is no problem: 2xx and its JSON value, or the text of a compact JWS."""
 
     status: int
     value: Any
@@ -86,9 +87,11 @@ class Transport:
         """Close the connections."""
         await self._session.close()
 
-    async def get(self, path: str, query: Mapping[str, str], *, correlation_id: str) -> Answer:
+    async def get(
+        self, path: str, query: Mapping[str, str], *, correlation_id: str, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """GET a path of the sender interface; raises as `hand_over`."""
-        return await self._call("GET", path, correlation_id, params=query)
+        return await self._call("GET", path, correlation_id, headers, params=query)
 
     async def post(self, path: str, value: object, *, correlation_id: str) -> Answer:
         """POST a JSON value; raises as `hand_over`."""
@@ -107,13 +110,15 @@ class Transport:
         """
         return await self._call("POST", path, correlation_id, data=body)
 
-    async def _call(self, method: str, path: str, correlation_id: str, **content: Any) -> Answer:
+    async def _call(
+        self, method: str, path: str, correlation_id: str, headers: Mapping[str, str] | None = None, **content: Any
+    ) -> Answer:
         body = content.get("data")
         try:
             async with self._session.request(
                 method,
                 self._sender.base_url + path,
-                headers={_CORRELATION: correlation_id},
+                headers={_CORRELATION: correlation_id, **(headers or {})},
                 allow_redirects=False,
                 **content,
             ) as response:
@@ -154,7 +159,7 @@ class Transport:
             if len(body) > _ANSWER_LIMIT_BYTES:
                 response.close()
                 raise UnexpectedAnswer(f"longer than {_ANSWER_LIMIT_BYTES} bytes")
-        value = _json(response.content_type.lower(), bytes(body))
+        value = _value(response.content_type.lower(), bytes(body))
         if response.status < HTTPStatus.MULTIPLE_CHOICES:
             if value is None:
                 raise UnexpectedAnswer(f"{response.status} without JSON")
@@ -169,7 +174,10 @@ class Transport:
         )
 
 
-def _json(media_type: str, body: bytes) -> Any:
+def _value(media_type: str, body: bytes) -> Any:
+    """Return the JSON value of an answer, or the text of a compact JWS; None when it is neither."""
+    if media_type == JOSE:
+        return body.decode("ascii", "replace")
     if media_type != "application/json" and not media_type.endswith("+json"):
         return None
     try:

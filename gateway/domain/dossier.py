@@ -1,10 +1,9 @@
 """When a dossier is in force."""
 
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
-ZONE = ZoneInfo("Europe/Brussels")
+from gateway.domain.calendar import day_of, start_of
 
 
 class DossierTerm(Protocol):
@@ -33,7 +32,7 @@ class DossierTerm(Protocol):
 
 def in_force(dossier: DossierTerm, now: datetime) -> bool:
     """Tell whether a dossier is in force at `now`, counted from the later of its `from_on` and its registration."""
-    begins_at = max(datetime.combine(dossier.from_on, time(), ZONE).astimezone(UTC), dossier.registered_at)
+    begins_at = max(start_of(dossier.from_on), dossier.registered_at)
     if now < begins_at or (dossier.ended_at is not None and dossier.ended_at <= now):
         return False
-    return dossier.until_on is None or now.astimezone(ZONE).date() <= dossier.until_on
+    return dossier.until_on is None or day_of(now) <= dossier.until_on

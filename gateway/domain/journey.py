@@ -211,6 +211,19 @@ def after_surely_absent(now: datetime, rules: Rules) -> Verdict:
     )
 
 
+def after_quota(message_status: MessageStatus, state: JourneyState, *, next_day_at: datetime) -> Verdict:
+    """Today's quota of paper is used up: it waits, as it is, for the next day or its last moment."""
+    due_at = next_day_at if state.deliver_before is None else min(next_day_at, state.deliver_before)
+    return Verdict(
+        status=DeliveryStatus.WAITING,
+        message_status=message_status,
+        next_action=NextAction.SEND,
+        due_at=due_at,
+        deadline_at=next_day_at + _DECISION_TERM,
+        reason=Reason.QUOTA_EXCEEDED,
+    )
+
+
 def never_sent(state: JourneyState, reason: Reason) -> Verdict:
     """Its time or its right has ended before it was handed over."""
     if state.published_before:

@@ -66,6 +66,7 @@ class Reason(StrEnum):
     OUTCOME_UNKNOWN = "outcome-unknown"
     DOCUMENT_UNREADABLE = "document-unreadable"
     GIVEN_UP = "given-up"
+    QUOTA_EXCEEDED = "quota-exceeded"
 
 
 class InvalidMove(ValueError):

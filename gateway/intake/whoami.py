@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from gateway.accept import QUOTA_ZONE
+from gateway.domain.calendar import day_of
 from gateway.domain.registration import Profile
 from gateway.intake.caller import Caller
 from gateway.intake.handlers import IntakeDeps
@@ -20,7 +20,7 @@ _NOTHING = QuotaUse(messages=0, paper=0)
 async def whoami(request: web.Request, caller: Caller, deps: IntakeDeps) -> web.Response:
     """`GET /api/v1/whoami`; with a `Date` header the sender's clock is compared with ours."""
     now = deps.clock()
-    today = now.astimezone(QUOTA_ZONE).date()
+    today = day_of(now)
     used = await deps.ledger.quota_use(caller.number, today)
     sender, peer = caller.sender, caller.peer
     profiles = [each for each in sender.profiles.values() if caller.profiles is None or each.id in caller.profiles]

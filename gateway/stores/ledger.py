@@ -184,6 +184,16 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaperQuota:
+    """How many letters a profile may have printed on `day`; the first attempt of a delivery counts."""
+
+    sender: EnterpriseNumber
+    profile: str
+    day: date
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryChange:
     """What becomes of a delivery. Fields left None keep their value, except `due_at` and `deadline_at`."""
 
@@ -500,14 +510,23 @@ class Ledger(Protocol):
         """Lease up to `limit` due deliveries of these providers; single letters before bulk, then the longest due."""
         ...
 
-    async def begin_attempt(self, claim: Claim, *, now: datetime, deadline_at: datetime, reconcile_at: datetime) -> int:
+    async def begin_attempt(
+        self,
+        claim: Claim,
+        *,
+        now: datetime,
+        deadline_at: datetime,
+        reconcile_at: datetime,
+        paper: PaperQuota | None = None,
+    ) -> int:
         """
         Write down that a provider is about to be called: status dispatching, the message in delivery, a numbered
         attempt, and the time from which anybody who finds it still dispatching must reconcile it. Return the attempt's
-        number.
+        number. With `paper`, the first attempt of a delivery counts against that quota.
 
         Raises:
             LeaseLost: somebody else holds it.
+            QuotaUsedUp: nothing was written down.
         """
         ...
 

@@ -278,6 +278,7 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
         keep_undelivered=timedelta(days=30),
         clock=clock,
         ids=lambda: DeliveryId(fresh_id()),
+        paper_per_day=lambda _sender, _profile: None,
         draw=lambda: 0.5,
     )
     yield Office(

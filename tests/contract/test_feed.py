@@ -12,7 +12,7 @@ import pytest
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.retention import CopyState, Keep
 from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
-from gateway.errors import LeaseLost, Refusal
+from gateway.errors import LeaseLost, QuotaUsedUp, Refusal
 from gateway.stores.ledger import (
     Claim,
     EvidenceRecord,
@@ -23,6 +23,7 @@ from gateway.stores.ledger import (
     LogEntry,
     MessageRecord,
     NewMessage,
+    PaperQuota,
     QuotaUse,
     Settlement,
 )
@@ -459,3 +460,32 @@ async def test_what_was_used_of_a_quota_is_told_by_profile_and_day(ledger: Ledge
         "b": QuotaUse(messages=1, paper=0),
     }
     assert await ledger.quota_use(SENDER, (NOW + 2 * DAY).date()) == {}
+
+
+# paper
+
+
+async def test_paper_is_counted_exactly_under_concurrency_and_only_once_for_a_delivery(
+    ledger: Ledger, records: Any
+) -> None:
+    made = [records.new() for _ in range(8)]
+    for each in made:
+        assert await ledger.record(each) is None
+    claims = await claim(ledger)
+    assert len(claims) == len(made)
+    sender, profile = made[0].message.sender, made[0].message.profile
+    paper = PaperQuota(sender=sender, profile=profile, day=NOW.date(), limit=5)
+
+    async def try_it(claimed: Claim) -> bool:
+        try:
+            await ledger.begin_attempt(claimed, now=NOW, deadline_at=NOW + MINUTE, reconcile_at=NOW + HOUR, paper=paper)
+        except QuotaUsedUp:
+            return False
+        return True
+
+    begun = await asyncio.gather(*(try_it(claimed) for claimed in claims))
+    assert sum(begun) == 5
+    assert (await ledger.quota_use(sender, NOW.date()))[profile].paper == 5
+    left = [claimed for claimed, started in zip(claims, begun, strict=True) if not started]
+    message = await read(ledger, left[0].delivery.message_id)
+    assert (message.status, message.deliveries[0].attempts) == (MessageStatus.ACCEPTED, 0)

@@ -84,7 +84,7 @@ async def test_there_is_none_while_the_print_house_has_none(make_house: Any) -> 
     answer = await ask(sender, message_id, "attestation")
     assert (answer.status, answer.code) == (404, "not-found")
     (delivery,) = (await sender.view(message_id))["deliveries"]
-    house.simulators.print_house.jobs.clear()  # type: ignore[attr-defined] # a house that lost its books
+    house.simulators.print_house.jobs.clear()  # it lost its books
     assert (await ask(sender, message_id, "attestation")).status == 404
     assert delivery["status"] == "accepted"
 
@@ -108,24 +108,22 @@ async def test_nobody_gets_anothers(house: House) -> None:
             assert (await ask(hand, asked, what)).status == 404
 
 
-@pytest.mark.parametrize(
-    ("operation", "fault"),
-    [
-        ("evidence", "server-error"), ("evidence", "close"), ("evidence", "malformed-json"),
-        ("evidence", "unauthorised"), ("evidence-file", "server-error"), ("evidence-file", "close"),
-        ("evidence-file", "wrong-content-type"), ("evidence-file", "keep-then-truncate"),
-    ],
-)  # fmt: skip
-async def test_a_print_house_in_trouble_is_told_as_such(house: House, operation: str, fault: str) -> None:
+async def test_a_print_house_in_trouble_is_told_as_such(house: House, subtests: pytest.Subtests) -> None:
     sender = await house.sender()
     message_id = await send(sender)
     await sender.until(message_id, has_arrived)
-    house.simulators.print_house.faults.order(operation, fault, times=10)
-    answer = await ask(sender, message_id, "attestation")
-    assert (answer.status, answer.code) == (503, "provider-unavailable")
-    assert int(answer.headers["Retry-After"]) > 0
-    house.simulators.print_house.faults.clear()
-    assert (await ask(sender, message_id, "attestation")).status == 200
+    troubles = {
+        "evidence": ("server-error", "close", "malformed-json", "unauthorised"),
+        "evidence-file": ("server-error", "close", "wrong-content-type", "keep-then-truncate"),
+    }
+    for operation, fault in ((operation, fault) for operation, faults in troubles.items() for fault in faults):
+        with subtests.test(f"{operation}: {fault}"):
+            house.simulators.print_house.faults.order(operation, fault, times=10)
+            answer = await ask(sender, message_id, "attestation")
+            assert (answer.status, answer.code) == (503, "provider-unavailable")
+            assert int(answer.headers["Retry-After"]) > 0
+            house.simulators.print_house.faults.clear()
+            assert (await ask(sender, message_id, "attestation")).status == 200
 
 
 async def test_a_proof_that_is_not_the_one_listed_is_not_passed_on(

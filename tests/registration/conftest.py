@@ -6,7 +6,7 @@ import os
 import shutil
 import tomllib
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -154,10 +154,8 @@ class Wire:
     async def closed(self) -> None:
         """Return when the gateway has closed it."""
         async with asyncio.timeout(WAIT_S):
-            try:
+            with suppress(OSError):
                 assert await self.reader.read() == b""
-            except OSError:
-                pass
 
     def break_off(self) -> None:
         self.writer.transport.abort()
@@ -207,8 +205,12 @@ class Premises:
         return number
 
     async def reloads(self, outcome: str) -> float:
-        """Return the counter of that outcome, as the ops edge shows it."""
-        line = f'gateway_reloads_total{{outcome="{outcome}"}} '
+        """Return how many reloads had that outcome."""
+        return await self.metric(f'gateway_reloads_total{{outcome="{outcome}"}}')
+
+    async def metric(self, series: str) -> float:
+        """Return a figure as the ops edge shows it."""
+        line = f"{series} "
         async with aiohttp.ClientSession() as session, session.get(self.house.ops_url + "/metrics") as response:
             text = await response.text()
         return next(float(found.removeprefix(line)) for found in text.splitlines() if found.startswith(line))

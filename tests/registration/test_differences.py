@@ -82,6 +82,7 @@ def with_certificate(**changes: Any) -> Sender:
 
 
 DESK = f"{PLACE}, profile desk"
+GRANTED = "channels ebox-citizen, print; recipients any; legal basis Act 1; e-Box of citizens T, APP; retention P90D"
 CHANGES: dict[tuple[type, str], tuple[Sender, list[str]]] = {
     (Sender, "enterprise_number"): (replace(SENDER, enterprise_number=B), []),  # below
     (Sender, "ovo_code"): (replace(SENDER, ovo_code="OVO000001"), [f"~ {PLACE}: OVO code none -> OVO000001"]),
@@ -139,8 +140,7 @@ CHANGES: dict[tuple[type, str], tuple[Sender, list[str]]] = {
         replace(SENDER, profiles={"x": Profile(id="x", display_name="Desk")}),
         [
             f"- {DESK}: display name Desk; hold PT0S; messages per day 5",
-            f"- {DESK}, authorisation tax: channels ebox-citizen, print; recipients any; legal basis Act 1; "
-            "e-Box of citizens T, APP; retention P90D",
+            f"- {DESK}, authorisation tax: {GRANTED}",
             f"+ {PLACE}, profile x: display name Desk; hold PT0S",
         ],
     ),
@@ -149,8 +149,7 @@ CHANGES: dict[tuple[type, str], tuple[Sender, list[str]]] = {
     (Profile, "authorisations"): (
         with_profile(authorisations={}),
         [
-            f"- {DESK}, authorisation tax: channels ebox-citizen, print; recipients any; legal basis Act 1; "
-            "e-Box of citizens T, APP; retention P90D"
+            f"- {DESK}, authorisation tax: {GRANTED}",
         ],
     ),
     (Profile, "quota"): (
@@ -168,10 +167,8 @@ CHANGES: dict[tuple[type, str], tuple[Sender, list[str]]] = {
     (Authorisation, "category"): (
         with_profile(authorisations={"x": replace(RIGHT, category="x")}),
         [
-            f"- {DESK}, authorisation tax: channels ebox-citizen, print; recipients any; legal basis Act 1; "
-            "e-Box of citizens T, APP; retention P90D",
-            f"+ {DESK}, authorisation x: channels ebox-citizen, print; recipients any; legal basis Act 1; "
-            "e-Box of citizens T, APP; retention P90D",
+            f"- {DESK}, authorisation tax: {GRANTED}",
+            f"+ {DESK}, authorisation x: {GRANTED}",
         ],
     ),
     (Authorisation, "channels"): (

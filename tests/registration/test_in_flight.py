@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.accept import AcceptDeps, authenticate
-from gateway.accept.stages import Verified
+from gateway.accept.authenticate import authenticate
+from gateway.accept.stages import AcceptDeps, Verified
 from gateway.crypto.identity import Peer
 from gateway.domain.registration import Registration
 from gateway.errors import Kind, Refusal
@@ -30,7 +30,8 @@ def withdraw(values: Any) -> None:
 
 async def test_a_letter_that_was_authorised_is_accepted_under_the_registration_of_that_moment(premises: Any) -> None:
     sender = await premises.house.sender()
-    body = multipart(sender.parts(sender.message()))
+    content = premises.house.pdf + b"\n%" + b"x" * 300_000  # large enough to reach the disk before its end arrives
+    body = multipart(sender.parts(sender.message([content]), [content]))
     head = (
         "POST /api/v1/messages HTTP/1.1\r\nHost: localhost\r\n"
         "Content-Type: multipart/form-data; boundary=simple-boundary\r\n"

@@ -1,4 +1,4 @@
-"""Certificates, lists, authorities, staff and matrix change while the gateway runs; or, when anything is wrong, do not."""
+"""Certificates, lists, authorities, staff and matrix change while the gateway runs; with any mistake, none does."""
 
 import asyncio
 import json
@@ -72,6 +72,7 @@ async def test_a_revoked_certificate_is_refused_at_the_next_request_and_at_the_n
     assert (status, json.loads(body)["type"].rpartition(":")[2]) == (403, "certificate-revoked")
     assert await other.ask() == EMPTY
     assert await (await operated.wire("belasting")).ask() is None
+    assert await operated.metric('gateway_handshakes_refused_total{reason="certificate-revoked"}') == 1
 
 
 async def test_authorities_change_for_handshake_and_request(premises_with: Any, files: Any) -> None:
@@ -104,6 +105,21 @@ async def test_receipts_are_signed_with_the_new_certificate_and_the_old_ones_sta
         verify_receipt_jws(second["receipt"], old)
     assert (await sender.view(first["messageId"]))["receipt"] == first["receipt"]
     assert verify_receipt_jws(first["receipt"], old).reference == first["reference"]
+
+
+async def test_an_earlier_receipt_certificate_that_is_published_from_now_on_is_told(
+    premises_with: Any, files: Any
+) -> None:
+    await asyncio.to_thread(files.write_staff, Role.OPERATOR)
+    past = files.folder / "past"
+    past.mkdir()
+    premises = await premises_with(lambda values: values["receipts"].update(past=str(past)))
+    await asyncio.to_thread(shutil.copy, files.certs / "receipts.pem", past / "2026.pem")
+    await asyncio.to_thread(files.renew, "receipts")
+    done = await premises.done("/reload")
+    assert [line.rpartition(" ")[0] for line in done["changes"] if line.startswith("+")] == [
+        "+ earlier certificate of receipts"
+    ]
 
 
 async def test_staff_and_matrix_hold_from_the_next_command_on_and_are_logged_line_by_line(operated: Any) -> None:

@@ -46,13 +46,17 @@ async def test_a_start_puts_the_files_in_force_and_keeps_their_text(premises: An
 async def test_the_same_files_keep_their_number_over_a_restart_and_others_get_the_next(
     premises_with: Any, files: Any
 ) -> None:
-    for changed, number in ((False, 1), (False, 1), (True, 2)):
-        if changed:
-            await asyncio.to_thread(files.edit, files.sender(GEMEENTE), rename)
+    async def number_of_a_start() -> int:
         async with AsyncExitStack() as stack:
             premises = await premises_with(own_stack=stack)
-            assert await premises.version() == number
-    assert len(await premises.log("start-up")) == 2
+            number: int = await premises.version()
+        return number
+
+    assert [await number_of_a_start() for _ in range(2)] == [1, 1]
+    await asyncio.to_thread(files.edit, files.sender(GEMEENTE), rename)
+    assert await number_of_a_start() == 2
+    premises = await premises_with()
+    assert [entry["what"]["versionAfter"] for entry in await premises.log("start-up")] == [1, 2]
 
 
 async def test_what_would_change_is_shown_and_nothing_is_changed(premises: Any) -> None:

@@ -63,7 +63,7 @@ _PARTS: Final[Schema] = {
     "description": "In this order.",
     "properties": {
         "message": text("The signed message, the first part.", contentMediaType=XML),
-        "upfile1": text("The first document.", contentMediaType="application/octet-stream"),
+        "upfile1": text("The first document; the next is `upfile2`, and so on.", contentMediaType="application/octet-stream"),
     },
     "patternProperties": {
         f"^upfile([2-9]|1[0-9]|{MAX_DOCUMENTS})$": text(

@@ -31,12 +31,12 @@ _CORRELATION_PATTERN: Final = "^[A-Za-z0-9-]{1,36}$"
 _RETRY_AFTER: Final = "Retry-After"
 _CERTIFICATE: Final = "clientCertificate"
 
-# What the edge itself refuses, before it knows or asks who is calling.
-_ANYBODY: Final = frozenset({Kind.BAD_REQUEST, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.OVERLOADED, Kind.INTERNAL})
-# What follows from finding out who is calling.
-_REGISTERED: Final = frozenset(
+TO_ANYBODY: Final = frozenset({Kind.BAD_REQUEST, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.OVERLOADED, Kind.INTERNAL})
+"""What the edge itself refuses, before it knows or asks who is calling."""
+TO_CALLERS: Final = frozenset(
     {Kind.SENDER_UNKNOWN, Kind.SENDER_SUSPENDED, Kind.CERTIFICATE_REVOKED, Kind.STORE_UNAVAILABLE}
 )
+"""What follows from finding out who is calling."""
 UNROUTED: Final = frozenset({Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED})
 """What answers a request that no operation is for."""
 
@@ -90,8 +90,8 @@ def operations(facts: Facts) -> Sequence[Operation]:
 
 def problems_of(operation: Operation, authentication: Authentication) -> frozenset[Kind]:
     """Return every code that an operation can give."""
-    known = frozenset[Kind]() if authentication is Authentication.TLS else _REGISTERED
-    return _ANYBODY | known | operation.problems
+    known = frozenset[Kind]() if authentication is Authentication.TLS else TO_CALLERS
+    return TO_ANYBODY | known | operation.problems
 
 
 def build_openapi(routes: Sequence[Route], facts: Facts) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _operation(operation: Operation, authentication: Authentication) -> dict[str
         "operationId": operation.name,
         "tags": [str(operation.group)],
         "summary": operation.summary,
-        "description": f"{operation.description}\n\nWho may ask: {authentication.value}.",
+        "description": f"{operation.description}\n\nCaller: {authentication.value}.",
         "parameters": [
             *(_parameter(each) for each in operation.parameters),
             *({"$ref": f"#/components/parameters/{each.name}"} for each in common),

@@ -35,9 +35,10 @@ _MESSAGE_SHA256: Final = described(ref("Sha256"), "Of the octets of the part `me
 def _token(typ: str, payload: str, description: str) -> Schema:
     return text(
         f"{description} A compact JWS (RFC 7515): `typ` {typ}, `alg` ES256, `x5c` with the signing certificate, which "
-        f"has to be one of those in GET /api/v1/trust. Its payload is a {payload}.",
+        "has to be one of those in `GET /api/v1/trust`.",
         pattern=COMPACT_JWS,
         contentMediaType="application/jose",
+        contentSchema=ref(payload),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from gateway.intake.contract.facts import Facts
 from gateway.intake.contract.files import Contract, PublishedFile
 from gateway.intake.contract.openapi import build_openapi
-from gateway.intake.contract.page import content_security_policy, render_page
+from gateway.intake.contract.page import content_security_policy, read_style, render_page
 from gateway.intake.routes import ROUTES
 
 _XML: Final = "application/xml"
@@ -24,13 +24,14 @@ def publish(facts: Facts) -> Contract:
     document = build_openapi(ROUTES, facts)
     here, crypto = files("gateway.intake.contract"), files("gateway.crypto")
     example = here.joinpath("message_example.xml").read_bytes()
-    page = render_page(document, example.decode())
+    style = read_style()
+    page = render_page(document, example.decode(), style)
     return {
         "docs": PublishedFile(
             content=page.encode(),
             media_type="text/html; charset=utf-8",
             headers={
-                "Content-Security-Policy": content_security_policy(),
+                "Content-Security-Policy": content_security_policy(style),
                 "Content-Language": "en",
                 "Referrer-Policy": "no-referrer",
             },

@@ -1,13 +1,13 @@
 """The commit point of acceptance: one reference, one quota unit, one message."""
 
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import apsw
 
+from gateway.domain.calendar import end_of
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.errors import Kind, Refusal
 from gateway.stores.ledger import KnownReference, MessageRecord, NewMessage, QuotaUse
@@ -15,8 +15,6 @@ from gateway.stores.sqlite.erasing import refuse_tombstones
 from gateway.stores.sqlite.keys import add_deks
 from gateway.stores.sqlite.logs import append
 from gateway.stores.sqlite.messages import insert_message
-
-_BRUSSELS: Final = ZoneInfo("Europe/Brussels")
 
 _BURN: Final = """
 INSERT INTO reference (sender, profile, reference, message_id, content_sha256) VALUES (?, ?, ?, ?, ?)
@@ -88,5 +86,4 @@ def _count_against_quota(connection: apsw.Connection, new: NewMessage, clock: Ca
 
 def _until_midnight_s(day: date, now: datetime) -> int:
     """Return the whole seconds, at least 1, until `day` ends in Europe/Brussels."""
-    midnight = datetime.combine(day + timedelta(days=1), time(), _BRUSSELS)
-    return max(1, -((now - midnight) // timedelta(seconds=1)))
+    return max(1, -((now - end_of(day)) // timedelta(seconds=1)))

@@ -10,8 +10,8 @@ import apsw
 from gateway.crypto.vault import DekRow
 from gateway.domain.message import Lane
 from gateway.domain.status import DeliveryStatus, advance_delivery
-from gateway.errors import LeaseLost
-from gateway.stores.ledger import Claim, DocumentRecord, RetrievalRecord
+from gateway.errors import LeaseLost, QuotaUsedUp
+from gateway.stores.ledger import Claim, DocumentRecord, PaperQuota, RetrievalRecord
 from gateway.stores.sqlite.erasing import refuse_tombstones
 from gateway.stores.sqlite.keys import add_deks
 from gateway.stores.sqlite.retrieving import insert_retrieval
@@ -49,6 +49,11 @@ UPDATE message SET status = 'in-delivery' WHERE message_id = ? AND status IN ('a
 """
 _ATTEMPT: Final = """
 INSERT INTO attempt (delivery_id, number, action, worker, started_at, deadline_at) VALUES (?, ?, ?, ?, ?, ?)
+"""
+_PAPER: Final = """
+INSERT INTO quota (sender, profile, day, messages, paper)
+SELECT :sender, :profile, :day, 0, 1 WHERE :limit >= 1
+ON CONFLICT (sender, profile, day) DO UPDATE SET paper = paper + 1 WHERE paper < :limit
 """
 _RENEW: Final = """
 UPDATE delivery SET lease_until = ? WHERE delivery_id = ? AND lease_token = ? AND lease_until IS NOT NULL
@@ -89,10 +94,18 @@ def _due(connection: apsw.Connection, now_ms: int, limit: int, providers: Collec
 
 
 def begin_attempt(
-    connection: apsw.Connection, claim: Claim, *, now: datetime, deadline_at: datetime, reconcile_at: datetime
+    connection: apsw.Connection,
+    claim: Claim,
+    *,
+    now: datetime,
+    deadline_at: datetime,
+    reconcile_at: datetime,
+    paper: PaperQuota | None,
 ) -> int:
     """See `Ledger.begin_attempt`."""
     status, action = _held(connection, claim)
+    if paper is not None and claim.delivery.attempts == 0:
+        _count_paper(connection, paper)
     delivery_id = claim.delivery.delivery_id.bytes
     number = connection.execute(
         _BEGIN,
@@ -107,6 +120,15 @@ def begin_attempt(
     connection.execute(_UNDER_WAY, (claim.delivery.message_id.bytes,))
     connection.execute(_ATTEMPT, (delivery_id, number, action, claim.worker, to_ms(now), to_ms(deadline_at)))
     return int(number)
+
+
+def _count_paper(connection: apsw.Connection, paper: PaperQuota) -> None:
+    connection.execute(
+        _PAPER,
+        {"sender": paper.sender, "profile": paper.profile, "day": paper.day.isoformat(), "limit": paper.limit},
+    )
+    if not connection.changes():
+        raise QuotaUsedUp
 
 
 def renew(connection: apsw.Connection, claim: Claim, lease_until: datetime) -> Claim:

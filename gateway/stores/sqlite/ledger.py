@@ -29,6 +29,7 @@ from gateway.stores.ledger import (
     MessageRecord,
     NewMessage,
     Page,
+    PaperQuota,
     QueueDepth,
     QuotaUse,
     RegistrationVersion,
@@ -239,10 +240,20 @@ class SqliteLedger:
             lambda c: claiming.claim(c, worker, now=now, lease=lease, limit=limit, providers=providers)
         )
 
-    async def begin_attempt(self, claim: Claim, *, now: datetime, deadline_at: datetime, reconcile_at: datetime) -> int:
+    async def begin_attempt(
+        self,
+        claim: Claim,
+        *,
+        now: datetime,
+        deadline_at: datetime,
+        reconcile_at: datetime,
+        paper: PaperQuota | None = None,
+    ) -> int:
         """See `Ledger.begin_attempt`."""
         return await self._writer.run(
-            lambda c: claiming.begin_attempt(c, claim, now=now, deadline_at=deadline_at, reconcile_at=reconcile_at)
+            lambda c: claiming.begin_attempt(
+                c, claim, now=now, deadline_at=deadline_at, reconcile_at=reconcile_at, paper=paper
+            )
         )
 
     async def renew(self, claim: Claim, lease_until: datetime) -> Claim:

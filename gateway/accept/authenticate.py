@@ -81,7 +81,8 @@ async def authenticate(verified: Verified, part: bytes, peer: Peer, deps: Accept
         party=peer.party,
         certificate_profiles=peer.profiles,
         sender=sender,
-        suspended=await deps.ledger.is_suspended(sender.enterprise_number),
+        suspended=await deps.ledger.is_suspended(sender.enterprise_number)
+        or await deps.ledger.is_suspended(peer.party),
         profile_id=profile,
         message=message,
         live_dossier=False,

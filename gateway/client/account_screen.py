@@ -34,7 +34,7 @@ def events_text(page: EventPage) -> str:
 def _profile(profile: Profile) -> list[str]:
     lines = ["", f"Profile {profile.id}: {profile.display_name}"]
     for rights in profile.rights:
-        dossier = ", to whom you registered a dossier about" if rights.needs_dossier else ""
+        dossier = ", to those about whom you registered a dossier" if rights.needs_dossier else ""
         lines.append(f"  may send     {rights.category} by {', '.join(rights.channels)}{dossier}")
     return lines + [f"  {name:<11}  {_quota(quota)}" for name, quota in profile.quotas.items()]
 

@@ -16,6 +16,7 @@ from gateway.client.api import GatewayClient
 from gateway.client.feed import EventPage
 from gateway.client.problems import EvidenceWrong, Problem, UnexpectedAnswer
 from gateway.client.sender import load_sender
+from gateway.demo.letters import letter_pdf
 
 if TYPE_CHECKING:
     from tests.plugins.house import House
@@ -25,6 +26,12 @@ else:
 Fake = Any
 WAIT_S = 30.0
 UNKNOWN = UUID("01a2014e-92d4-7f37-a359-d66bd764a1fe")
+
+
+@pytest.fixture
+def pdf() -> bytes:
+    """The letters that a house sends, other than a client's file."""
+    return letter_pdf("Uw aanslagbiljet", ["Geachte heer Peeters,"])
 
 
 @pytest.fixture
@@ -46,9 +53,11 @@ async def gateway(
 
 async def events_of(gateway: GatewayClient, count: int) -> EventPage:
     async with asyncio.timeout(WAIT_S):
-        while len((page := await gateway.events()).events) < count:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - the gateway tells nobody that it numbered something
-    return page
+        while True:
+            page = await gateway.events()
+            if len(page.events) >= count:
+                return page
+            await asyncio.sleep(0.02)
 
 
 async def test_a_message_is_cancelled_once_and_told_so_again(quiet: House, gateway: GatewayClient) -> None:
@@ -136,13 +145,13 @@ def run(quiet: House, write_sender: Callable[..., Path], open_client: Any) -> Ca
     assert quiet.gateway.intake_port is not None
     sender_file = write_sender(quiet.gateway.intake_port)
 
-    async def go(*arguments: object) -> int:
+    def go(arguments: tuple[object, ...]) -> int:
         parser = argparse.ArgumentParser(prog="gateway")
         commands.add_commands(parser.add_subparsers(required=True))
         args = parser.parse_args(["client", *map(str, arguments), "--sender", str(sender_file)])
-        return await asyncio.to_thread(lambda: commands.run(args, open_client=open_client))
+        return commands.run(args, open_client=open_client)
 
-    return go
+    return lambda *arguments: asyncio.to_thread(go, arguments)
 
 
 async def test_the_commands_cancel_and_show_events(
@@ -171,8 +180,8 @@ async def test_the_command_shows_what_the_gateway_sees(run: Any, capsys: pytest.
     out = capsys.readouterr().out
     for text in (
         "0406798006 Gemeente Voorbeeld", "gateway.dev.example", "Profile burgerzaken: Burgerzaken Voorbeeld",
-        "tax-assessment by ebox-citizen, ebox-enterprise, print\n", "0 today, without limit", "s from the gateway's",
-        "building-permit by ebox-citizen, print, to whom you registered a dossier about",
+        "tax-assessment by ebox-citizen, ebox-enterprise, print\n", "0 today, 50000 of 50000 left", "s from the gateway's",
+        "building-permit by ebox-citizen, print, to those about whom you registered a dossier",
     ):  # fmt: skip
         assert text in out
     assert await run("whoami", "--json") == 0

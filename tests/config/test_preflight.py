@@ -265,3 +265,17 @@ def test_self_stands_for_this_user_in_development_only(check: Check, tmp_path: P
     found = check({"gateway/environment": "test", "portal": portal})
     assert "for development only" in only(found, "staff.toml: persons[0].uid")
     assert own_uid(load(tmp_path / "gateway.toml")) is None
+
+
+def test_earlier_receipt_certificates_stand_in_a_folder_and_may_have_expired(
+    check: Check, tmp_path: Path, certs: Path
+) -> None:
+    past = {"receipts/past": "past"}
+    assert "is not a folder" in only(check(past), "gateway.toml: receipts.past")
+    (tmp_path / "past").mkdir()
+    assert check(past) == {}
+    shutil.copyfile(certs / "expired.pem", tmp_path / "past" / "2020.pem")
+    (tmp_path / "past" / "readme.txt").write_text("something else")
+    assert check(past) == {}
+    (tmp_path / "past" / "2021.pem").write_text("something else")
+    assert "2021.pem cannot be used" in only(check(past), "gateway.toml: receipts.past")

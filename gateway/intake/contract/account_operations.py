@@ -10,6 +10,7 @@ from gateway.intake.contract.facts import Facts
 from gateway.intake.contract.letter_operations import JSON, JSON_BODY_PROBLEMS, XML
 from gateway.intake.contract.operation import Answer, Body, Content, Group, Operation, Parameter
 from gateway.intake.contract.shapes import ref, text
+from gateway.intake.dossiers import MAX_DOSSIERS
 
 _DOSSIERS: Final = "/api/v1/dossiers"
 _ABOUT_DOSSIERS: Final = (
@@ -36,7 +37,7 @@ def _of_dossiers(
         summary=summary,
         description=description,
         body=Body(
-            description="Personal numbers stand in the body, never in a URL.",
+            description=f"At most {MAX_DOSSIERS:,} in one call.",
             content={JSON: Content(schema=ref(asked[0]), example=asked[1])},
         ),
         answers=(

@@ -42,7 +42,7 @@ _DOSSIERS: Final[Mapping[str, Schema]] = {
                     },
                     {"until": described(_DAY, f"{_LAST_DAY} Absent: until it is ended.")},
                 ),
-                "At most 1,000.",
+                f"At most {MAX_DOSSIERS:,}.",
                 minItems=1,
                 maxItems=MAX_DOSSIERS,
             )
@@ -64,7 +64,7 @@ _DOSSIERS: Final[Mapping[str, Schema]] = {
         {
             "dossiers": array(
                 members("One dossier.", {"dossierId": ref("DossierId")}, closed=False),
-                "At most 1,000.",
+                f"At most {MAX_DOSSIERS:,}.",
                 minItems=1,
                 maxItems=MAX_DOSSIERS,
             )
@@ -90,7 +90,7 @@ _DOSSIERS: Final[Mapping[str, Schema]] = {
     ),
     "DossierSearch": members(
         "About whom.",
-        {"recipients": array(ref("PersonOrCompany"), "At most 1,000.", minItems=1, maxItems=MAX_DOSSIERS)},
+        {"recipients": array(ref("PersonOrCompany"), f"At most {MAX_DOSSIERS:,}.", minItems=1, maxItems=MAX_DOSSIERS)},
     ),
     "DossierResults": members(
         "The dossiers about each.",

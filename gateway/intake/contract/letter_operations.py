@@ -63,7 +63,9 @@ _PARTS: Final[Schema] = {
     "description": "In this order.",
     "properties": {
         "message": text("The signed message, the first part.", contentMediaType=XML),
-        "upfile1": text("The first document; the next is `upfile2`, and so on.", contentMediaType="application/octet-stream"),
+        "upfile1": text(
+            "The first document; the next is `upfile2`, and so on.", contentMediaType="application/octet-stream"
+        ),
     },
     "patternProperties": {
         f"^upfile([2-9]|1[0-9]|{MAX_DOCUMENTS})$": text(
@@ -231,8 +233,9 @@ _FOLLOWING: Final = (
         name="listEvents",
         group=Group.FOLLOW,
         summary="Read what happened since",
-        description="The feed of the sender's events, in order and without gaps, kept 400 days. Keep `nextCursor` in the "
-        "same transaction as what you made of the page, and ask again: at once while `more` is true, else after a pause.",
+        description="The feed of the sender's events, in order and without gaps, kept 400 days. Keep `nextCursor` in "
+        "the same transaction as what you made of the page, and ask again: at once while `more` is true, else after a "
+        "pause.",
         parameters=(
             Parameter(
                 name="after",

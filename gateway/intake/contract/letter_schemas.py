@@ -216,4 +216,4 @@ _POST: Final[Mapping[str, Schema]] = {
     ),
 }
 
-LETTER_SCHEMAS: Final[Mapping[str, Schema]] = {**VALUES, **_MESSAGES, **_STATUS_REQUESTS, **_FEED, **_POST}
+LETTER_SCHEMAS: Final[Mapping[str, Schema]] = {**_MESSAGES, **_STATUS_REQUESTS, **_FEED, **_POST}

@@ -15,7 +15,7 @@ CHANNELS: Final[Mapping[str, str]] = {
 
 MESSAGE_STATUSES: Final[Mapping[str, str]] = {
     MessageStatus.ACCEPTED: "the gateway has it and will deliver it; no provider was called yet, so it can be stopped",
-    MessageStatus.SCHEDULED: "as accepted, but nothing happens before DeliverNotBefore or the profile's time to undo",
+    MessageStatus.SCHEDULED: "as accepted, but nothing happens before `DeliverNotBefore` or the profile's time to undo",
     MessageStatus.IN_DELIVERY: "a provider was called; it can no longer be stopped",
     MessageStatus.DELIVERED: "published in the e-Box, handed to the post (standard letter), or handed over by the post "
     "(registered letter); it may still become returned, or in-delivery again on the next channel",
@@ -24,7 +24,7 @@ MESSAGE_STATUSES: Final[Mapping[str, str]] = {
     MessageStatus.NEEDS_DECISION: "a person at the operator decides how it goes on: nobody knows whether it arrived, "
     "or trouble lasted too long",
     MessageStatus.CANCELLED: "it was stopped in time; the end",
-    MessageStatus.EXPIRED: "DeliverBefore passed before any provider had it; the end",
+    MessageStatus.EXPIRED: "`DeliverBefore` passed before any provider had it; the end",
 }
 
 DELIVERY_STATUSES: Final[Mapping[str, str]] = {
@@ -32,7 +32,7 @@ DELIVERY_STATUSES: Final[Mapping[str, str]] = {
     DeliveryStatus.DISPATCHING: "the provider is being called",
     DeliveryStatus.IN_DOUBT: "the provider may have it; this is found out before anything is sent again",
     DeliveryStatus.ACCEPTED: "the print house has it",
-    DeliveryStatus.REJECTED: "the provider will not take it; reason and code say why",
+    DeliveryStatus.REJECTED: "the provider will not take it; `reason` and `code` say why",
     DeliveryStatus.PRINTED: "printed",
     DeliveryStatus.ENCLOSED: "in its envelope",
     DeliveryStatus.DISPATCHED: "handed to the post",
@@ -41,7 +41,7 @@ DELIVERY_STATUSES: Final[Mapping[str, str]] = {
     DeliveryStatus.DELIVERED: "published in the e-Box, or handed over by the post",
     DeliveryStatus.RETURNED: "brought back by the post",
     DeliveryStatus.LOST: "lost by the post",
-    DeliveryStatus.FAILED: "ended without delivery; reason and code say why",
+    DeliveryStatus.FAILED: "ended without delivery; `reason` and `code` say why",
     DeliveryStatus.CANCELLED: "stopped before it was posted",
 }
 
@@ -52,7 +52,7 @@ REASONS: Final[Mapping[str, str]] = {
     Reason.REFUSED: "the provider refused this letter",
     Reason.UNREAD: "not opened within the term of the registration",
     Reason.DOSSIER_ENDED: "the dossier about the recipient ended before the letter was handed over",
-    Reason.EXPIRED: "DeliverBefore passed",
+    Reason.EXPIRED: "`DeliverBefore` passed",
     Reason.PROVIDER_TROUBLE: "the provider cannot be reached or is out of order; tried again later",
     Reason.OUTCOME_UNKNOWN: "the provider did not say whether it took the letter",
     Reason.DOCUMENT_UNREADABLE: "a stored document could not be read; the operator looks into it",

@@ -17,7 +17,7 @@ from gateway.intake.contract.account_schemas import ACCOUNT_SCHEMAS
 from gateway.intake.contract.basics import GROUPS, basics
 from gateway.intake.contract.facts import Facts
 from gateway.intake.contract.letter_operations import letter_operations
-from gateway.intake.contract.letter_schemas import LETTER_SCHEMAS
+from gateway.intake.contract.letter_schemas import LETTER_SCHEMAS, VALUES
 from gateway.intake.contract.operation import Answer, Content, Operation, Parameter
 from gateway.intake.contract.problem_schemas import NOTES, problem_of, problem_schemas
 from gateway.intake.contract.proof_operations import PROOF_OPERATIONS
@@ -71,7 +71,8 @@ _PARAMETERS: Final = (
         name=ON_BEHALF_OF,
         where="header",
         schema=ref("EnterpriseNumber"),
-        description="The sender for whom a processor asks. Without it, the party of the certificate itself.",
+        description="The sender for whom a processor asks; without it, the party of the certificate itself. Not when a "
+        "message is handed over: its signed `Sender` says it.",
     ),
 )
 
@@ -123,7 +124,7 @@ def build_openapi(routes: Sequence[Route], facts: Facts) -> dict[str, Any]:
         "tags": [{"name": str(group), "description": words} for group, words in GROUPS.items()],
         "paths": dict(paths),
         "components": {
-            "schemas": {**LETTER_SCHEMAS, **PROOF_SCHEMAS, **ACCOUNT_SCHEMAS, **problem_schemas()},
+            "schemas": {**LETTER_SCHEMAS, **PROOF_SCHEMAS, **ACCOUNT_SCHEMAS, **problem_schemas(), **VALUES},
             "parameters": {each.name: _parameter(each) for each in _PARAMETERS},
             "headers": {name: dict(header) for name, header in HEADERS.items()},
             "securitySchemes": {

@@ -15,6 +15,7 @@ from typing import Any, Final
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from gateway.errors import Kind
 from gateway.intake.contract.openapi import TO_ANYBODY, TO_CALLERS, UNROUTED
 from gateway.intake.contract.problem_schemas import NOTES, PROBLEM_TYPE
 from gateway.intake.contract.schema_text import limits_of, rows_of, type_of
@@ -63,7 +64,7 @@ def render_page(document: Mapping[str, Any], example: str, style: str) -> str:
         to_callers=_in_order(TO_CALLERS),
         groups=[_group(tag, document) for tag in document["tags"]],
         schemas=schemas,
-        problems=[_problem(code) for code in NOTES],
+        problems=sorted((_problem(code) for code in NOTES), key=lambda problem: problem["status"]),
         example=example,
     )
 
@@ -111,7 +112,7 @@ def _in_order(codes: Collection[str]) -> Sequence[str]:
     return [code for code in NOTES if code in codes]
 
 
-def _problem(code: Any) -> dict[str, Any]:
+def _problem(code: Kind) -> dict[str, Any]:
     note, problem = NOTES[code], PROBLEMS[code]
     return {
         "code": str(code),

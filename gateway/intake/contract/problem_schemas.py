@@ -33,35 +33,37 @@ _MESSAGE_ID: Final = described(ref("MessageId"), "The message in question.")
 NOTES: Final[Mapping[Kind, Note]] = {
     Kind.BAD_REQUEST: Note(
         cause="a wrong or unknown parameter, a header twice, JSON that cannot be read, a body that broke off",
-        fix="correct what detail and errors name; after a broken connection, the same again",
+        fix="correct what `detail` and `errors` name; after a broken connection, the same again",
     ),
     Kind.MALFORMED_MESSAGE: Note(
-        cause="the part message is not XML in UTF-8, nests too deeply, or has a DTD or a processing instruction",
-        fix="write plain XML, with the elements of message.xsd and nothing else",
+        cause="the part `message` is not XML in UTF-8, nests too deeply, or has a DTD or a processing instruction",
+        fix="write plain XML, with the elements of `message.xsd` and nothing else",
     ),
     Kind.MULTIPART_INVALID: Note(
-        cause="order, name, filename or Content-Type of a part is not that of its Document; a part has a further header",
-        fix="the part message first, then the documents in its order, each with one Content-Disposition and one "
-        "Content-Type",
+        cause="order, name, filename or `Content-Type` of a part is not that of its `Document`; a part has a further "
+        "header",
+        fix="the part `message` first, then the documents in its order, each with one `Content-Disposition` and "
+        "one `Content-Type`",
     ),
     Kind.SIGNATURE_INVALID: Note(
-        cause="a rule of the signature does not hold; detail names it. Mostly the XML was indented or written anew after "
-        "signing, or canonicalised inclusively",
-        fix="sign last and send those very bytes; KeyInfo holds the signing certificate alone",
+        cause="a rule of the signature does not hold; `detail` names it. Mostly the XML was indented or written anew "
+        "after signing, or canonicalised inclusively",
+        fix="sign last and send those very bytes; `KeyInfo` holds the signing certificate alone",
         sometimes=_RULE,
     ),
     Kind.INVALID_MESSAGE: Note(
-        cause="fields break a rule: order, check digits, text that is not NFC, no postal address where print may be used",
-        fix="errors lists every wrong field at once; correct them and sign anew",
+        cause="fields break a rule: order, check digits, text that is not NFC, no postal address where print may be "
+        "used",
+        fix="`errors` lists every wrong field at once; correct them and sign anew",
     ),
     Kind.WRONG_GATEWAY: Note(
-        cause="Gateway names another gateway, say the one for tests",
-        fix="write this gateway's name, which whoami tells, and sign anew",
+        cause="`Gateway` names another gateway, say the one for tests",
+        fix="write this gateway's name, which `GET /api/v1/whoami` tells, and sign anew",
     ),
     Kind.CREATED_AT_OUT_OF_WINDOW: Note(
-        cause="the sender's clock is wrong by skewSeconds, or the message was signed too long ago",
+        cause="the sender's clock is wrong by `skewSeconds`, or the message was signed too long ago",
         fix="set the clock, and sign anew",
-        always={"skewSeconds": number("How far CreatedAt is ahead of the gateway's clock.", minimum=None)},
+        always={"skewSeconds": number("How far `CreatedAt` is ahead of the gateway's clock.", minimum=None)},
     ),
     Kind.DOCUMENT_MISMATCH: Note(
         cause="size or SHA-256 in the message is not that of the bytes sent",
@@ -72,8 +74,8 @@ NOTES: Final[Mapping[Kind, Note]] = {
         fix="correct the document or its media type, and sign anew",
     ),
     Kind.CHANNEL_CANNOT_CARRY: Note(
-        cause="none of the asked channels takes these documents, this language or this recipient; errors says why, for "
-        "each",
+        cause="none of the asked channels takes these documents, this language or this recipient; `errors` says why, "
+        "for each",
         fix="send what one of them carries, or ask for another channel",
     ),
     Kind.SENDER_UNKNOWN: Note(
@@ -87,15 +89,17 @@ NOTES: Final[Mapping[Kind, Note]] = {
         fix="use another, registered certificate",
     ),
     Kind.SIGNER_MISMATCH: Note(
-        cause="the certificate in KeyInfo is not registered for signing by Sender, or you may not send for that sender",
+        cause="the certificate in `KeyInfo` is not registered for signing by `Sender`, or you may not send for that "
+        "sender",
         fix="sign with a registered certificate, or have this one registered",
     ),
     Kind.CATEGORY_NOT_AUTHORISED: Note(
-        cause="the profile may not send this category", fix="have the registration extended; whoami lists the categories"
+        cause="the profile may not send this category",
+        fix="have the registration extended; `GET /api/v1/whoami` lists the categories",
     ),
     Kind.RECIPIENT_NOT_AUTHORISED: Note(
         cause="this category needs a dossier about the recipient, and none is in force",
-        fix="register one with POST /api/v1/dossiers, then send the same again",
+        fix="register one with `POST /api/v1/dossiers`, then send the same again",
     ),
     Kind.CHANNEL_NOT_CONTRACTED: Note(
         cause="an asked channel is not authorised for this category, or the sender has no agreement with its provider",
@@ -103,15 +107,15 @@ NOTES: Final[Mapping[Kind, Note]] = {
     ),
     Kind.PROFILE_NOT_AUTHORISED: Note(
         cause="the certificate may not use this profile, or has several and the message names none",
-        fix="name one of the profiles that whoami lists",
+        fix="name one of the profiles that `GET /api/v1/whoami` lists",
     ),
     Kind.DOCUMENT_TOO_LARGE: Note(cause="one document is over the limit by itself", fix="make it smaller"),
     Kind.MESSAGE_TOO_LARGE: Note(
-        cause="the documents together, the part message or a JSON body is over its limit",
+        cause="the documents together, the part `message` or a JSON body is over its limit",
         fix="send fewer or smaller documents, or fewer items in one call",
     ),
     Kind.REFERENCE_CONFLICT: Note(
-        cause="this reference was used before for another letter; differingFields says in what they differ",
+        cause="this reference was used before for another letter; `differingFields` says in what they differ",
         fix="look at the earlier message; give the new letter a reference of its own",
         always={
             "messageId": described(ref("MessageId"), "The earlier message."),
@@ -121,7 +125,7 @@ NOTES: Final[Mapping[Kind, Note]] = {
         },
     ),
     Kind.STILL_RECEIVING: Note(
-        cause="another copy of this very message is arriving", fix="the same again after Retry-After", again=True
+        cause="another copy of this very message is arriving", fix="the same again after `Retry-After`", again=True
     ),
     Kind.ALREADY_DISPATCHED: Note(
         cause="a provider was called for the message, or it has ended",
@@ -132,7 +136,9 @@ NOTES: Final[Mapping[Kind, Note]] = {
         cause="there is nothing here, or it is another sender's or profile's; or there is no such path",
         fix="check the id, and for whom you ask",
     ),
-    Kind.METHOD_NOT_ALLOWED: Note(cause="the path is right, the method is not", fix="Allow lists those that are"),
+    Kind.METHOD_NOT_ALLOWED: Note(
+        cause="the path is right, the method is not", fix="the header `Allow` lists those that are"
+    ),
     Kind.REQUEST_TIMEOUT: Note(
         cause="the body stalled or trickled", fix="the same again, with the same reference", again=True
     ),
@@ -145,7 +151,7 @@ NOTES: Final[Mapping[Kind, Note]] = {
         fix="read on without a cursor, and look older messages up in the list",
     ),
     Kind.UNSUPPORTED_MEDIA_TYPE: Note(
-        cause="another Content-Type than the operation takes, or a compressed body",
+        cause="another `Content-Type` than the operation takes, or a compressed body",
         fix="send the type that the operation names, uncompressed",
     ),
     Kind.QUOTA_EXCEEDED: Note(
@@ -155,7 +161,7 @@ NOTES: Final[Mapping[Kind, Note]] = {
     ),
     Kind.INTERNAL: Note(
         cause="the gateway failed",
-        fix="the same again, with the same reference; if it stays, tell the operator the instance",
+        fix="the same again, with the same reference; if it stays, tell the operator the `instance`",
         again=True,
     ),
     Kind.OVERLOADED: Note(cause="the gateway is busy; nothing was kept", fix="the same again later", again=True),
@@ -211,9 +217,7 @@ def problem_of(kinds: Collection[Kind], status: int) -> Schema:
 
 
 def _needs() -> list[dict[str, Any]]:
-    return [
-        {"if": _is([kind]), "then": {"required": list(note.always)}} for kind, note in NOTES.items() if note.always
-    ]
+    return [{"if": _is([kind]), "then": {"required": list(note.always)}} for kind, note in NOTES.items() if note.always]
 
 
 def _reserved(member: str) -> dict[str, Any]:

@@ -43,7 +43,5 @@ def publish(facts: Facts) -> Contract:
             content=here.joinpath("message_schema.json").read_bytes(), media_type="application/schema+json"
         ),
         "examples/message.xml": PublishedFile(content=example, media_type=_XML),
-        **{
-            name: PublishedFile(content=crypto.joinpath(name).read_bytes(), media_type=_XML) for name in _XML_SCHEMAS
-        },
+        **{name: PublishedFile(content=crypto.joinpath(name).read_bytes(), media_type=_XML) for name in _XML_SCHEMAS},
     }

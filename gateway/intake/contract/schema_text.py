@@ -68,9 +68,7 @@ def rows_of(schema: Schema, schemas: Mapping[str, Schema], path: str = "") -> It
     """Yield the members of an object, and below each what it has inside, unless that has a name of its own."""
     required = schema.get("required", ())
     for name, member in schema.get("properties", {}).items():
-        yield Row(
-            name=path + name, schema=member, required=name in required, description=_description(member, schemas)
-        )
+        yield Row(name=path + name, schema=member, required=name in required, description=_description(member, schemas))
         yield from rows_of(member, schemas, f"{path}{name}.")
         items: Mapping[str, Any] = member.get("items", {})
         yield from rows_of(items, schemas, f"{path}{name}[].")

@@ -1,0 +1,699 @@
+"""
+Who may do what, as a generated matrix that is held against an oracle.
+
+The oracle is a table of plain facts (`OFFICES`, `CERTIFICATES`, `DOSSIERS`) and a few short functions that say the
+contract's sentence: deny unless the sender is active, the certificate is registered for the use, the profile is one of
+this certificate's, the category is in the profile, each asked channel is in that authorisation and under agreement, and
+the recipient rule holds. It shares no code with the policies. First the policies alone, exhaustively; then a gateway
+over TLS, with a registration made from the same table.
+"""
+
+import asyncio
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from itertools import chain, combinations, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+import tomli_w
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from gateway.crypto.certs import spki_sha256
+from gateway.domain.authority import MAY_SEND, MAY_SPEAK, Facts
+from gateway.domain.ids import EnterpriseNumber, Ssin
+from gateway.domain.message import Channel, Message, PrintOptions, PrintProduct, Recipient
+from gateway.domain.registration import Authorisation, Contact, Profile, RecipientRule, Sender
+from gateway.stores.ledger import Suspension
+
+if TYPE_CHECKING:
+    from tests.plugins.house import ADDRESS, Answer, House, MakeHouse, SenderHand
+else:
+    from house import ADDRESS, Answer, House, MakeHouse, SenderHand
+
+# ── The facts ──
+
+
+@dataclass(frozen=True, eq=False)
+class Office:
+    """What one sender registered; `rights` is profile → category → (recipient rule, channels)."""
+
+    number: str
+    rights: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]]
+    agreements: tuple[str, ...] = ("ebox-citizen", "ebox-enterprise", "print")
+    processors: tuple[str, ...] = ()
+    active: bool = True
+    suspended: bool = False
+    messages_per_day: int | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """One certificate: whose it is (None: nobody's), how it is registered, for what, and for which profiles."""
+
+    office: str | None
+    by: str = "key"
+    uses: tuple[str, ...] = ("tls", "signing")
+    profiles: tuple[str, ...] | None = None
+    host: str | None = None  # where it is not its own name
+
+
+def number(eight_digits: int) -> str:
+    return f"{eight_digits:08d}{97 - eight_digits % 97:02d}"
+
+
+SOFT = number(2_000_002)
+CIT, ENT, PRT = "ebox-citizen", "ebox-enterprise", "print"
+USUAL = {"burger": {"tax-assessment": ("any", (CIT, PRT))}}
+OFFICES: Mapping[str, Office] = {
+    "stad": Office(
+        number(2_000_001),
+        {
+            "burger": {
+                "tax-assessment": ("any", (CIT, PRT)),
+                "building-permit": ("dossier", (CIT, PRT)),
+                "civil-status": ("any", (PRT, ENT)),  # one of the two is not under agreement
+            },
+            "fiscaal": {
+                "tax-assessment": ("dossier", (PRT, CIT)),
+                "administrative-fine": ("any", (PRT,)),
+            },
+        },
+        agreements=(CIT, PRT),
+        processors=(SOFT,),
+    ),
+    "soft": Office(SOFT, {"klanten": {"tax-assessment": ("any", (PRT,))}}),
+    "buur": Office(
+        number(2_000_003),
+        {"burger": {"tax-assessment": ("any", (CIT, ENT, PRT)), "building-permit": ("dossier", (ENT, CIT))}},
+    ),
+    "stil": Office(number(2_000_004), USUAL, processors=(SOFT,), suspended=True),
+    "dicht": Office(number(2_000_005), USUAL, processors=(SOFT,), active=False),
+    "vol": Office(number(2_000_006), USUAL, messages_per_day=0),
+}
+NOBODY = number(2_000_007)  # a valid number that no file registers
+CARDS: Mapping[str, Card] = {
+    "stad-subject": Card("stad", by="subject"),
+    "stad-renewed": Card("stad", by="subject", host="stad-subject"),  # another key under the registered subject
+    "stad-key": Card("stad"),
+    "stad-burger": Card("stad", profiles=("burger",)),
+    "stad-fiscaal": Card("stad", by="subject", profiles=("fiscaal",)),
+    "stad-tls": Card("stad", uses=("tls",)),
+    "stad-sign": Card("stad", uses=("signing",)),
+    "stad-dpo": Card("stad", uses=("dpo",)),
+    "soft-all": Card("soft", by="subject"),
+    "soft-klanten": Card("soft", profiles=("klanten",)),
+    "buur": Card("buur"),
+    "stil": Card("stil", by="subject"),
+    "dicht": Card("dicht"),
+    "vol": Card("vol"),
+    "stranger": Card(None),
+    "namesake": Card(None, host="stad-key"),  # the subject of one that is registered by its key
+}
+CATEGORIES = ("tax-assessment", "building-permit", "civil-status", "administrative-fine", "education")
+UNHEARD_OF = "no-such-category"
+ASKED = ((), (PRT,), (CIT,), (CIT, PRT), (ENT,), (PRT, ENT))
+RECIPIENTS: Mapping[str, Mapping[str, str]] = {
+    "citizen": {"ssin": "90610100155"},
+    "citizen-unknown": {"ssin": "90610100254"},
+    "citizen-ended": {"ssin": "90610100353"},
+    "citizen-next-year": {"ssin": "90610100452"},
+    "company": {"enterpriseNumber": "0406798006"},
+    "company-of-neighbour": {"enterpriseNumber": "0999900150"},
+    "address": {},
+}
+DOSSIERS = (
+    ("stad", "building-permit", "citizen", "live"),
+    ("stad", "building-permit", "company", "live"),
+    ("stad", "building-permit", "citizen-ended", "ended"),
+    ("stad", "building-permit", "citizen-next-year", "later"),
+    ("stad", "tax-assessment", "citizen-unknown", "live"),
+    ("stad", "administrative-fine", "citizen", "live"),
+    ("buur", "building-permit", "company-of-neighbour", "live"),
+    ("buur", "building-permit", "citizen-unknown", "live"),
+)
+
+# ── The oracle ──
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One wish to send, in plain words. `known`: the recipient has a number; `live`: a dossier about it is in force."""
+
+    party: str
+    certificate_profiles: frozenset[str] | None
+    profile: str
+    category: str
+    channels: tuple[str, ...]
+    known: bool
+    live: bool
+
+
+Holds = Callable[[Office, Ask], bool]
+SPEAKING: tuple[tuple[str, Holds], ...] = (
+    ("sender-unknown", lambda o, a: a.party in (o.number, *o.processors)),
+    ("sender-suspended", lambda o, _: o.active and not o.suspended),
+    (
+        "profile-not-authorised",
+        lambda o, a: a.profile in o.rights and (a.certificate_profiles is None or a.profile in a.certificate_profiles),
+    ),
+)
+SENDING: tuple[tuple[str, Holds], ...] = (
+    ("category-not-authorised", lambda o, a: a.category in o.rights.get(a.profile, ())),
+    (
+        "channel-not-contracted",
+        lambda o, a: all(
+            channel in o.rights[a.profile][a.category][1] and channel in o.agreements
+            for channel in a.channels or o.rights[a.profile][a.category][1]
+        ),
+    ),
+    (
+        "recipient-not-authorised",
+        lambda o, a: o.rights[a.profile][a.category][0] == "any" or (a.known and a.live),
+    ),
+)
+
+
+def law(office: Office, ask: Ask, rules: Sequence[tuple[str, Holds]] = SPEAKING + SENDING) -> str | None:
+    """Which rule says no first, if any does."""
+    return next((code for code, holds in rules if not holds(office, ask)), None)
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One hand-over: the certificate of the connection, that of the signature, and what is signed."""
+
+    tls: str
+    signer: str
+    sender: str
+    profile: str | None
+    category: str
+    channels: tuple[str, ...]
+    recipient: str
+
+    @property
+    def profile_meant(self) -> str | None:
+        """The signed profile, or the only one of the certificate."""
+        mine = CARDS[self.tls].profiles
+        usable = [each for each in OFFICES[self.sender].rights if mine is None or each in mine]
+        return self.profile or (usable[0] if len(usable) == 1 else None)
+
+    @property
+    def signer_has_other_profiles(self) -> bool:
+        """Whether the signing certificate is registered for profiles of which the signed one is none."""
+        mine = CARDS[self.signer].profiles
+        return mine is not None and self.profile_meant not in mine
+
+
+def verdict(letter: Letter) -> str | None:
+    """The code that a hand-over is refused with, or None: it is taken."""
+    tls, signer = CARDS[letter.tls], CARDS[letter.signer]
+    if tls.office is None or "tls" not in tls.uses:
+        return "sender-unknown"
+    office, party = OFFICES.get(letter.sender), OFFICES[tls.office].number
+    if office is None or party not in (office.number, *office.processors):
+        return "signer-mismatch"
+    if "signing" not in signer.uses or signer.office not in (letter.sender, tls.office):
+        return "signer-mismatch"
+    live = (letter.sender, letter.category, letter.recipient, "live") in DOSSIERS
+    profiles = frozenset(tls.profiles) if tls.profiles is not None else None
+    known = letter.recipient != "address"
+    profile = letter.profile_meant or "(none)"
+    ask = Ask(party, profiles, profile, letter.category, letter.channels, known, live)
+    spoken = law(office, ask, SPEAKING)
+    if spoken is not None or letter.signer_has_other_profiles:
+        return spoken or "profile-not-authorised"
+    if letter.category == UNHEARD_OF:
+        return "invalid-message"
+    broken = law(office, ask, SENDING)
+    if broken is not None:
+        return broken
+    needed = {CIT: "ssin", ENT: "enterpriseNumber"}
+    channels = letter.channels or office.rights[profile][letter.category][1]
+    if not any(each == PRT or needed[each] in RECIPIENTS[letter.recipient] for each in channels):
+        return "channel-cannot-carry"
+    return "quota-exceeded" if office.messages_per_day == 0 else None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Who asks, for whom: a certificate, and the office in `On-Behalf-Of-Enterprise-Number` (None: no header)."""
+
+    tls: str
+    on_behalf_of: str | None
+
+    @property
+    def office(self) -> str:
+        return self.on_behalf_of or CARDS[self.tls].office or "nobody"
+
+    def refused_with(self) -> str | None:
+        card = CARDS[self.tls]
+        if card.office is None or "tls" not in card.uses:
+            return "sender-unknown"
+        office, party = OFFICES.get(self.office), OFFICES[card.office].number
+        if office is None or party not in (office.number, *office.processors):
+            return "sender-unknown"
+        return None if office.active and not office.suspended else "sender-suspended"
+
+    def has(self, profile: str) -> bool:
+        mine = CARDS[self.tls].profiles
+        return mine is None or profile in mine
+
+    def categories(self) -> set[str]:
+        rights = OFFICES[self.office].rights
+        return {category for profile in rights if self.has(profile) for category in rights[profile]}
+
+
+STATUS = {
+    None: 201,
+    "sender-unknown": 403,
+    "sender-suspended": 403,
+    "signer-mismatch": 403,
+    "profile-not-authorised": 403,
+    "category-not-authorised": 403,
+    "channel-not-contracted": 403,
+    "recipient-not-authorised": 403,
+    "invalid-message": 422,
+    "channel-cannot-carry": 422,
+    "quota-exceeded": 429,
+    "not-found": 404,
+}
+
+
+def covering(strength: int, **dimensions: Sequence[Any]) -> list[dict[str, Any]]:
+    """Rows among which every combination of values of any `strength` dimensions stands at least once."""
+    choose = random.Random(7)
+    chosen = list(combinations(sorted(dimensions), strength))
+    # A dict keeps its order, so that the rows are the same ones in every run.
+    missing = dict.fromkeys(
+        tuple(zip(names, values, strict=True))
+        for names in chosen
+        for values in product(*(dimensions[name] for name in names))
+    )
+    rows = []
+
+    def held(row: dict[str, Any]) -> list[Any]:
+        return [tuple((name, row[name]) for name in names) for names in chosen]
+
+    while missing:
+        wanted = dict(next(iter(missing)))
+        tries = [{name: choose.choice(values) for name, values in dimensions.items()} | wanted for _ in range(20)]
+        best = max(tries, key=lambda row: sum(each in missing for each in held(row)))
+        for each in held(best):
+            missing.pop(each, None)
+        rows.append(best)
+    return rows
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Return a writer to the terminal."""
+
+    def write(line: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{line}\n")
+
+    return write
+
+
+# ── The policies alone ──
+
+ME, PROCESSOR, STRANGER = number(3_000_001), number(3_000_002), number(3_000_003)
+SUBSETS = tuple(chain.from_iterable(combinations((CIT, ENT, PRT), size) for size in range(4)))
+
+
+def speaking() -> Iterator[tuple[Office, Ask]]:
+    """Every way to be somebody, over the rights that matter most."""
+    offices = [
+        Office(
+            ME,
+            {"p": {"tax-assessment": (rule, granted)} if has_right else {}, "q": {"education": ("any", (PRT,))}},
+            agreements=agreed,
+            processors=(PROCESSOR,),
+            active=active,
+            suspended=suspended,
+        )
+        for active, suspended, has_right, rule, granted, agreed in product(
+            (True, False), (True, False), (True, False), ("any", "dossier"), ((CIT, PRT), (PRT,)), ((CIT, PRT), (PRT,))
+        )
+    ]
+    held = (None, frozenset({"p"}), frozenset({"q"}), frozenset({"p", "q"}), frozenset[str]())
+    asks = [
+        Ask(party, profiles, profile, "tax-assessment", channels, known, live)
+        for party, profiles, profile, channels, known, live in product(
+            (ME, PROCESSOR, STRANGER), held, ("p", "q", "x"), ((), (PRT,), (CIT, PRT)), (True, False), (True, False)
+        )
+    ]
+    return product(offices, asks)
+
+
+def sending() -> Iterator[tuple[Office, Ask]]:
+    """Every set of channels, asked, granted and agreed, over every recipient, category and profile."""
+    offices = [
+        Office(
+            ME,
+            {
+                "p": {"tax-assessment": (rule, granted), "education": ("any", (PRT,))},
+                "q": {"tax-assessment": ("dossier", (PRT,))},
+            },
+            agreements=agreed,
+        )
+        for rule, granted, agreed in product(("any", "dossier"), SUBSETS, SUBSETS)
+    ]
+    asks = [
+        Ask(ME, None, profile, category, channels, known, live)
+        for profile, category, channels, known, live in product(
+            ("p", "q", "x"), ("tax-assessment", "education", "civil-status"), SUBSETS, (True, False), (True, False)
+        )
+    ]
+    return product(offices, asks)
+
+
+def domain_sender(office: Office) -> Sender:
+    return Sender(
+        enterprise_number=EnterpriseNumber(office.number),
+        name="Stad",
+        contact=Contact(dpo="d", technical="t", security="s", public="p"),
+        active=office.active,
+        agreements={Channel(each): date(2026, 1, 1) for each in office.agreements},
+        certificates=(),
+        processors=frozenset(EnterpriseNumber(each) for each in office.processors),
+        profiles={
+            profile: Profile(
+                id=profile,
+                display_name=profile,
+                authorisations={
+                    category: Authorisation(
+                        category=category,
+                        channels=tuple(Channel(each) for each in channels),
+                        recipients=RecipientRule(rule),
+                        legal_basis="art. 1",
+                        retention=timedelta(days=1),
+                    )
+                    for category, (rule, channels) in rights.items()
+                },
+            )
+            for profile, rights in office.rights.items()
+        },
+    )
+
+
+@cache
+def domain_message(profile: str, category: str, asked: tuple[str, ...], recipient: str) -> Message:
+    return Message(
+        gateway="gateway.test",
+        reference="r-1",
+        created_at=datetime(2026, 11, 22, tzinfo=UTC),
+        sender=EnterpriseNumber(ME),
+        profile=profile,
+        category=category,
+        purpose="Test",
+        recipient=domain_recipient(recipient),
+        subject="Brief",
+        language="nl",
+        channels=tuple(Channel(each) for each in asked),
+        documents=(),
+    )
+
+
+def domain_recipient(name: str) -> Recipient:
+    found = RECIPIENTS[name]
+    return Recipient(
+        ssin=Ssin(found["ssin"]) if "ssin" in found else None,
+        enterprise_number=EnterpriseNumber(found["enterpriseNumber"]) if "enterpriseNumber" in found else None,
+        address=ADDRESS,
+    )
+
+
+def decided(sender: Sender, office: Office, ask: Ask, recipient: str) -> str | None:
+    facts = Facts(
+        party=EnterpriseNumber(ask.party),
+        certificate_profiles=ask.certificate_profiles,
+        sender=sender,
+        suspended=office.suspended,
+        profile_id=ask.profile,
+        message=domain_message(ask.profile, ask.category, ask.channels, recipient),
+        live_dossier=ask.live,
+    )
+    denial = MAY_SPEAK.check(facts) or MAY_SEND.check(facts)
+    return str(denial.rule) if denial is not None else None
+
+
+def test_the_policies_agree_with_the_oracle_on_every_combination(tell: Callable[[str], None]) -> None:
+    senders: dict[Office, Sender] = {}
+    outcomes: Counter[str | None] = Counter()
+    for office, ask in chain(speaking(), sending()):
+        if office not in senders:
+            senders[office] = domain_sender(office)
+        expected = law(office, ask)
+        for recipient in ("citizen", "company") if ask.known else ("address",):
+            found = decided(senders[office], office, ask, recipient)
+            assert found == expected, (office, ask, recipient)
+            outcomes[found] += 1
+    assert set(outcomes) == {None, *(code for code, _ in SPEAKING + SENDING)}
+    assert min(outcomes.values()) >= 1_000, outcomes
+    assert outcomes.total() >= 100_000
+    tell(f"authorisation matrix, policies: {outcomes.total():,} combinations, {outcomes[None]:,} of them permitted")
+
+
+# ── A gateway over TLS ──
+
+MESSAGES = "/api/v1/messages"
+TARGETS = (("stad", "burger"), ("stad", "fiscaal"), ("soft", "klanten"), ("buur", "burger"), ("stil", "burger"))
+NO_TARGET = ("nobody", "burger")  # an id that no message has
+# Reads of one message: method, what stands behind its path, and the status of an own letter that nobody handed over yet.
+ONE: Mapping[str, tuple[str, str, int]] = {
+    "message": ("GET", "", 200),
+    "evidence": ("GET", "/evidence", 200),
+    "statement": ("GET", "/evidence/1", 200),
+    "kit": ("GET", "/kit", 200),
+    "bpost-status": ("GET", "/bpost-status", 200),
+    "bpost-attestation": ("GET", "/bpost-attestation", 404),
+    "cancel": ("POST", "/cancel", 200),
+}
+MANY = ("list", "statusRequest", "events", "whoami", "dossiers", "dossiers/search", "dossiers/end")
+
+
+def issue(folder: Path, certs: Path, certs_maker: Any) -> None:
+    """Write a certificate and key for every card."""
+    (folder / "ca.pem").write_bytes((certs / "ca.pem").read_bytes())
+    chain_pem = (certs / "clients-ca.pem").read_bytes()
+    authority = certs_maker.Authority(
+        certificate=x509.load_pem_x509_certificate(chain_pem),
+        key=load_pem_private_key((certs / "clients-ca.key").read_bytes(), None),
+    )
+    now = datetime.now(UTC).replace(microsecond=0)
+    for name, card in CARDS.items():
+        leaf, key = certs_maker._leaf(
+            certs_maker._subject("Matrix", f"{card.host or name}.example"),
+            authority,
+            (now - timedelta(hours=1), now + timedelta(days=30)),
+            rsa_bits=None,
+            purposes=(certs_maker.CLIENT_AUTH,),
+        )
+        (folder / f"{name}.pem").write_bytes(certs_maker._pem(leaf, authority.certificate))
+        (folder / f"{name}.key").write_bytes(certs_maker._key_pem(key))
+
+
+def write_registration(folder: Path, cards: Path) -> None:
+    """Write the file of every office."""
+    for name, office in OFFICES.items():
+        values: dict[str, Any] = {
+            "enterprise_number": office.number,
+            "name": name,
+            "contact": dict.fromkeys(("dpo", "technical", "security", "public"), f"{name}@example.be"),
+            "active": office.active,
+            "agreements": dict.fromkeys(office.agreements, "2026-01-10"),
+            "return_address": [name, "Markt 1", "9000 Gent"],
+            "certificates": [
+                registered(each, card, cards)
+                for each, card in CARDS.items()
+                if card.office == name and (card.host is None or card.by == "key")
+            ],
+            "processors": [{"enterprise_number": each} for each in office.processors],
+            "profiles": [
+                {
+                    "id": profile,
+                    "display_name": profile,
+                    "hold": "PT0S",
+                    "authorisations": [
+                        {
+                            "category": category,
+                            "channels": list(channels),
+                            "recipients": rule,
+                            "legal_basis": "art. 1",
+                            "retention": "P90D",
+                            "ebox": {
+                                kind: {"message_type": f"LETTER_{kind.upper()}", "application": "matrix"}
+                                for kind in ("citizen", "enterprise")
+                            },
+                        }
+                        for category, (rule, channels) in rights.items()
+                    ],
+                }
+                for profile, rights in office.rights.items()
+            ],
+        }
+        if office.messages_per_day is not None:
+            values["quota"] = {"messages_per_day": office.messages_per_day}
+        (folder / f"{office.number}.toml").write_text(tomli_w.dumps(values))
+
+
+def registered(name: str, card: Card, cards: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = {"uses": list(card.uses)}
+    if card.by == "key":
+        entry["spki_sha256"] = spki_sha256(x509.load_pem_x509_certificate((cards / f"{name}.pem").read_bytes()))
+    else:
+        entry |= {"subject": f"CN={name}.example,O=Matrix,C=BE", "issuer_ca": "dev-clients"}
+    return entry | ({"profiles": list(card.profiles)} if card.profiles is not None else {})
+
+
+@dataclass
+class Town:
+    """A gateway in which everybody of the table is registered, with one letter for each of `TARGETS`."""
+
+    house: House
+    hands: Mapping[str, SenderHand]
+    letters: dict[tuple[str, str], str] = field(default_factory=dict)
+    dossiers: dict[str, set[str]] = field(default_factory=dict)
+
+    async def hand_over(self, letter: Letter, query: str = "") -> Answer:
+        hand = self.hands[letter.tls]
+        office = OFFICES.get(letter.sender)
+        message = hand.message(
+            sender=EnterpriseNumber(office.number if office is not None else NOBODY),
+            profile=letter.profile,
+            category=letter.category,
+            channels=tuple(Channel(each) for each in letter.channels),
+            recipient=domain_recipient(letter.recipient),
+        )
+        return await hand.post(hand.parts(message, manifest=self.hands[letter.signer].sign(message)), path=MESSAGES + query)
+
+    async def ask(self, reader: Reader, method: str, path: str, body: Any = None) -> Answer:
+        hand, headers = self.hands[reader.tls], {}
+        if reader.on_behalf_of is not None:
+            office = OFFICES.get(reader.on_behalf_of)
+            headers["On-Behalf-Of-Enterprise-Number"] = office.number if office is not None else NOBODY
+        if body is None:
+            return await hand.call(method, path, headers=headers)
+        headers["Content-Type"] = "application/json"
+        return await hand.call(method, path, body=json.dumps(body).encode(), headers=headers)
+
+    async def register(self, reader: Reader, category: str, recipient: str, first_day: date) -> Answer:
+        wish = {"recipient": RECIPIENTS[recipient], "category": category, "from": first_day.isoformat()}
+        return await self.ask(reader, "POST", "/api/v1/dossiers", {"dossiers": [wish]})
+
+    def id_of(self, target: tuple[str, str]) -> str:
+        return self.letters.get(target, str(uuid4()))
+
+    def seen_by(self, reader: Reader) -> set[str]:
+        return {
+            message_id
+            for (office, profile), message_id in self.letters.items()
+            if office == reader.office and reader.has(profile)
+        }
+
+
+@pytest.fixture
+async def town(make_house: MakeHouse, certs: Path, certs_maker: Any, tmp_path: Path) -> Town:
+    """A running gateway that delivers nothing, with the facts of the tables in it."""
+    cards, senders = tmp_path / "cards", tmp_path / "senders"
+
+    def write() -> None:
+        cards.mkdir()
+        senders.mkdir()
+        issue(cards, certs, certs_maker)
+        write_registration(senders, cards)
+
+    await asyncio.to_thread(write)
+    house = await make_house(lambda values: values["gateway"].update(senders=str(senders)), parts=["intake"])
+    house.certs = cards
+    town = Town(house, {name: await house.sender(name) for name in CARDS})
+    await open_dossiers(town)
+    await send_letters(town)
+    for office in OFFICES.values():
+        if office.suspended:
+            suspension = Suspension(sender=EnterpriseNumber(office.number), at=datetime.now(UTC), reason="test")
+            assert await house.gateway.ledger.suspend(suspension, ())
+    return town
+
+
+async def open_dossiers(town: Town) -> None:
+    whole = {"stad": "stad-subject", "buur": "buur"}
+    today = datetime.now(UTC).date()
+    for office, category, recipient, state in DOSSIERS:
+        reader = Reader(whole[office], None)
+        first_day = today + timedelta(days=365) if state == "later" else today - timedelta(days=30)
+        answer = await town.register(reader, category, recipient, first_day)
+        assert answer.status == 200, answer.body
+        (found,) = answer.json["dossiers"]
+        town.dossiers.setdefault(office, set()).add(found["dossierId"])
+        if state == "ended":
+            answer = await town.ask(reader, "POST", "/api/v1/dossiers/end", {"dossiers": [found]})
+            assert answer.json["dossiers"][0]["outcome"] == "ended"
+
+
+async def send_letters(town: Town) -> None:
+    whole = {"stad": "stad-subject", "soft": "soft-all", "buur": "buur", "stil": "stil"}
+    for office, profile in TARGETS:
+        category = "administrative-fine" if profile == "fiscaal" else "tax-assessment"
+        hand = town.hands[whole[office]]
+        town.letters[office, profile] = await hand.accepted(
+            sender=EnterpriseNumber(OFFICES[office].number),
+            profile=profile,
+            category=category,
+            channels=(Channel.PRINT,),
+            print_options=PrintOptions(product=PrintProduct.REGISTERED),
+        )
+
+
+# ── Handing over ──
+
+RIGHTS: Mapping[str, Sequence[Any]] = {
+    "profile": ("burger", "fiscaal", "unheard-of", None),
+    "category": (*CATEGORIES, UNHEARD_OF),
+    "channels": ASKED,
+    "recipient": tuple(RECIPIENTS),
+}
+
+
+ABLE = (  # connection, signature, sender
+    ("stad-subject", "stad-subject", "stad"),
+    ("stad-renewed", "stad-sign", "stad"),
+    ("stad-burger", "stad-subject", "stad"),
+    ("stad-fiscaal", "stad-key", "stad"),
+    ("stad-tls", "stad-renewed", "stad"),
+    ("soft-all", "soft-all", "stad"),
+    ("soft-all", "stad-sign", "stad"),
+    ("buur", "buur", "buur"),
+)
+
+
+def letters() -> list[Letter]:
+    """Every pair of identities; every three rights together for those who may speak; all of it in pairs."""
+    cards, senders = tuple(CARDS), (*OFFICES, "nobody")
+    plain = {"category": "tax-assessment", "channels": (PRT,), "recipient": "citizen"}
+    identities = covering(2, tls=cards, signer=cards, sender=senders, profile=("burger", "fiscaal", "klanten", None))
+    rights = [(ABLE[0], row) for row in covering(3, **RIGHTS)]
+    rights += [(row.pop("able"), row) for row in covering(2, able=ABLE, **RIGHTS)]
+    found = [
+        *(Letter(**row, **plain) for row in identities),
+        *(Letter(tls, signer, sender, **row) for (tls, signer, sender), row in rights),
+        *(Letter(**row) for row in covering(2, tls=cards, signer=cards, sender=senders, **RIGHTS)),
+        *(Letter(name, name, card.office or "stad", None, **plain) for name, card in CARDS.items()),
+    ]
+    return list(dict.fromkeys(found))
+
+
+def test_zz():
+    rows = letters()
+    print(len(rows), Counter(verdict(r) for r in rows))
+    print([r for r in rows if r.signer_has_other_profiles and verdict(r)=="profile-not-authorised"])

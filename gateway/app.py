@@ -48,6 +48,7 @@ from gateway.domain.status import DeliveryStatus, NextAction, Reason
 from gateway.errors import GatewayError
 from gateway.house import House, fresh_id, open_house, utc_now
 from gateway.intake.body import BodyLimits
+from gateway.intake.contract.publishing import publish_for
 from gateway.intake.handlers import IntakeDeps
 from gateway.intake.server import EdgeLimits, IntakeServer
 from gateway.portal.app import PortalDeps, build_portal
@@ -303,13 +304,14 @@ async def _start_intake(
         channel = record.deliveries[0].channel
         house.metrics.settled.labels(channel=channel, status=DeliveryStatus.CANCELLED).inc()
 
+    public_url = config.intake.public_url or f"https://{config.intake.bind}"
     deps = IntakeDeps(
         accept=accept_deps,
         ledger=house.ledger,
         vault=house.vault,
         logbook=house.logbook,
         clock=house.clock,
-        public_url=config.intake.public_url or f"https://{config.intake.bind}",
+        public_url=public_url,
         evidence=EvidenceBook(
             gateway=config.gateway.name,
             ledger=house.ledger,
@@ -319,6 +321,7 @@ async def _start_intake(
         signers=lambda: (house.in_force.certificates["receipts"][0], *house.in_force.past_receipts),
         proving={name: each.adapter for name, each in destinations.items() if isinstance(each.adapter, Proving)},
         keep_undelivered=config.retention.keep_undelivered,
+        contract=await asyncio.to_thread(publish_for, config, public_url),
         on_accepted=on_accepted,
         on_cancelled=on_cancelled,
         forecast=partial(_forecast, destinations),

@@ -1,11 +1,14 @@
 """What a sender's program imports to hand letters to a gateway; see `api`."""
 
+from gateway.client.account import Account
 from gateway.client.answers import MessageState
 from gateway.client.api import FollowRules, GatewayClient, Sent
+from gateway.client.feed import Event, EventPage
 from gateway.client.letter import Document, Letter, new_reference
 from gateway.client.problems import (
     CertificateRefused,
     ClientError,
+    EvidenceWrong,
     GatewayNotTrusted,
     LetterInvalid,
     NotReached,
@@ -13,15 +16,20 @@ from gateway.client.problems import (
     ReceiptWrong,
     UnexpectedAnswer,
 )
+from gateway.client.proof import Proven
 from gateway.client.retrying import RetryRules
 from gateway.client.sender import SenderFileInvalid, SenderProfile, load_sender
 from gateway.client.transport import CallTiming
 
 __all__ = [
+    "Account",
     "CallTiming",
     "CertificateRefused",
     "ClientError",
     "Document",
+    "Event",
+    "EventPage",
+    "EvidenceWrong",
     "FollowRules",
     "GatewayClient",
     "GatewayNotTrusted",
@@ -30,6 +38,7 @@ __all__ = [
     "MessageState",
     "NotReached",
     "Problem",
+    "Proven",
     "ReceiptWrong",
     "RetryRules",
     "SenderFileInvalid",

@@ -20,6 +20,7 @@ from gateway.errors import FieldError, Kind, Refusal
 from gateway.intake import views
 from gateway.intake.body import PACE
 from gateway.intake.caller import Caller
+from gateway.intake.contract.files import Contract
 from gateway.records.evidence import EvidenceBook
 from gateway.records.logs import LogBook
 from gateway.stores.ledger import Ledger, MessageFilter, MessageRecord
@@ -39,6 +40,7 @@ class IntakeDeps:
 
     `signers` gives the certificates that sign receipts and evidence: the present one, then earlier ones. `proving`
     holds the providers that keep proofs, by name. `keep_undelivered`: how long documents stay that are not delivered.
+    `contract` holds the files in which this interface is published.
     """
 
     accept: AcceptDeps
@@ -51,6 +53,7 @@ class IntakeDeps:
     signers: Callable[[], Sequence[x509.Certificate]]
     proving: Mapping[str, Proving]
     keep_undelivered: timedelta
+    contract: Contract
     on_accepted: Callable[[Accepted], None]
     forecast: Forecast
     on_cancelled: Callable[[MessageRecord], None]

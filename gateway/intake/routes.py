@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.intake import cancelling, dossiers, feed, handlers, postal, proofs, whoami
 from gateway.intake.caller import Caller
+from gateway.intake.contract.serving import file_of_contract
 from gateway.intake.handlers import IntakeDeps
 
 Handler = Callable[[web.Request, Caller, IntakeDeps], Awaitable[web.Response]]
@@ -41,6 +42,15 @@ class Route:
 MESSAGES: Final = "/api/v1/messages"
 _ONE: Final = MESSAGES + "/{messageId}"
 _CALLER: Final = Authentication.CALLER
+_CONTRACT: Final = (
+    "openapi.json",
+    "docs",
+    "message.xsd",
+    "receipt.xsd",
+    "xmldsig-subset.xsd",
+    "message.schema.json",
+    "examples/message.xml",
+)
 
 
 ROUTES: Final = (
@@ -60,4 +70,13 @@ ROUTES: Final = (
     Route(method="POST", path="/api/v1/dossiers/search", authentication=_CALLER, handler=dossiers.search),
     Route(method="GET", path="/api/v1/whoami", authentication=_CALLER, handler=whoami.whoami),
     Route(method="GET", path="/api/v1/trust", authentication=Authentication.TLS, open_handler=proofs.trust),
+    *(
+        Route(
+            method="GET",
+            path=f"/api/v1/{name}",
+            authentication=Authentication.TLS,
+            open_handler=file_of_contract(name),
+        )
+        for name in _CONTRACT
+    ),
 )

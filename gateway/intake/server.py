@@ -183,7 +183,7 @@ class IntakeServer:
             self._in_flight -= 1
             self._metrics.in_flight.labels(edge="intake").set(self._in_flight)
         response.headers[CORRELATION] = correlation_id
-        response.headers[hdrs.CACHE_CONTROL] = "no-store"
+        response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")  # what is public says itself how long it holds
         response.headers["X-Content-Type-Options"] = "nosniff"
         self._tell(request, response, refusal, correlation_id, asyncio.get_running_loop().time() - started_at)
         return response

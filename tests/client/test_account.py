@@ -180,7 +180,8 @@ async def test_the_command_shows_what_the_gateway_sees(run: Any, capsys: pytest.
     out = capsys.readouterr().out
     for text in (
         "0406798006 Gemeente Voorbeeld", "gateway.dev.example", "Profile burgerzaken: Burgerzaken Voorbeeld",
-        "tax-assessment by ebox-citizen, ebox-enterprise, print\n", "0 today, 50000 of 50000 left", "s from the gateway's",
+        "tax-assessment by ebox-citizen, ebox-enterprise, print\n", "0 today, 50000 of 50000 left",
+        "s from the gateway's",
         "building-permit by ebox-citizen, print, to those about whom you registered a dossier",
     ):  # fmt: skip
         assert text in out

@@ -132,6 +132,21 @@ async def test_nothing_is_cancelled_once_a_provider_may_have_been_called(
     assert not await ledger.cancel(MessageId(uuid4()), cancellation(new))
 
 
+async def test_a_letter_that_was_put_back_before_any_call_can_still_be_cancelled(
+    ledger: Ledger, records: Any, cancellation: Any
+) -> None:
+    new = records.new()
+    await ledger.record(new)
+    (claimed,) = await claim(ledger)
+    later = records.change(status=DeliveryStatus.WAITING, next_action=NextAction.SEND, due_at=NOW + DAY)
+    await ledger.settle(claimed, records.settlement(later, message_status=MessageStatus.ACCEPTED))
+    with pytest.raises(LeaseLost):
+        await ledger.cancel(new.message.message_id, cancellation(new))
+    assert await ledger.cancel(new.message.message_id, cancellation(new, message_revision=1))
+    assert (await read(ledger, new.message.message_id)).status is MessageStatus.CANCELLED
+    assert await claim(ledger, now=NOW + 9 * DAY) == []
+
+
 async def test_cancelling_twice_changes_nothing_the_second_time(
     ledger: Ledger, records: Any, cancellation: Any
 ) -> None:

@@ -173,7 +173,11 @@ async def two_profiles(make_house: Any, registered: Any) -> House:
 
 async def test_a_certificate_sees_its_profiles_only_and_its_cursor_passes_the_others(two_profiles: House) -> None:
     everything, some = await two_profiles.sender("belasting"), await two_profiles.sender("unknown-sender")
-    shown = {"profile": "vennootschapsbelasting", "recipient": COMPANY, "channels": (Channel.EBOX_ENTERPRISE,)}
+    shown: dict[str, Any] = {
+        "profile": "vennootschapsbelasting",
+        "recipient": COMPANY,
+        "channels": (Channel.EBOX_ENTERPRISE,),
+    }
     ids = [await everything.accepted(**changes) for changes in ({}, {}, {}, shown, shown, {})]
     all_events = await until(everything, lambda events: len(events) == 6)
     mine = all_events[3:5]

@@ -14,6 +14,10 @@ else:
     from house import House
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE")
+PUBLIC = (
+    "trust", "openapi.json", "docs", "message.xsd", "receipt.xsd", "xmldsig-subset.xsd", "message.schema.json",
+    "examples/message.xml",
+)  # fmt: skip
 A_MESSAGE = "01a2014e-92d4-7f37-a359-d66bd764a1fe"
 
 # The statuses that senders' software is written against.
@@ -67,7 +71,7 @@ def test_every_route_names_how_its_caller_is_known() -> None:
     signed = [(route.method, route.path) for route in ROUTES if route.authentication is Authentication.SIGNED]
     assert signed == [("POST", "/api/v1/messages")]
     public = [(route.method, route.path) for route in ROUTES if route.authentication is Authentication.TLS]
-    assert public == [("GET", "/api/v1/trust")]
+    assert public == [("GET", f"/api/v1/{name}") for name in PUBLIC]
     assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
 
 

@@ -107,10 +107,10 @@ _DOSSIERS: Final[Mapping[str, Schema]] = {
         "A registered dossier; whom it is about is not said again.",
         {
             "dossierId": ref("DossierId"),
-            "category": ref("Slug"),
+            "category": described(ref("Slug"), "For letters of this category."),
             "from": described(_DAY, "The first day."),
             "until": nullable(_DAY, f"{_LAST_DAY} Null: until it is ended."),
-            "registeredAt": ref("Instant"),
+            "registeredAt": described(ref("Instant"), "When the gateway learnt of it; it reaches no further back."),
             "endedAt": nullable(ref("Instant"), "When it was ended. Null: it was not."),
             "inForce": truth("Letters of its category may be sent to its recipient now."),
         },
@@ -131,7 +131,7 @@ _ACCOUNT: Final[Mapping[str, Schema]] = {
         "What the gateway sees of you.",
         {
             "gateway": text("This gateway's name, which messages sign."),
-            "serverTime": ref("Instant"),
+            "serverTime": described(ref("Instant"), "The gateway's clock."),
             "clockSkewSeconds": nullable(
                 number("", minimum=None),
                 "How far the request's `Date` is ahead of the gateway's clock. Null: no `Date` came.",
@@ -140,7 +140,7 @@ _ACCOUNT: Final[Mapping[str, Schema]] = {
                 "The client certificate.",
                 {
                     "spkiSha256": described(ref("Sha256"), "Of its public key."),
-                    "notAfter": ref("Instant"),
+                    "notAfter": described(ref("Instant"), "Its end."),
                     "daysLeft": number("Until it expires."),
                 },
             ),
@@ -159,7 +159,7 @@ _ACCOUNT: Final[Mapping[str, Schema]] = {
     "Profile": members(
         "One display name of the sender, with its own rights.",
         {
-            "id": ref("Slug"),
+            "id": described(ref("Slug"), "Its name in messages."),
             "displayName": text("What recipients see."),
             "holdSeconds": number("How long a message waits before it is handed over, to be cancelled."),
             "categories": array(ref("CategoryRights"), "What it may send."),
@@ -176,7 +176,7 @@ _ACCOUNT: Final[Mapping[str, Schema]] = {
     "CategoryRights": members(
         "The right to send one category.",
         {
-            "category": ref("Slug"),
+            "category": described(ref("Slug"), "The class of personal data."),
             "channels": array(ref("Channel"), "In the order that holds when a message names none.", minItems=1),
             "recipients": one_of(RecipientRule, "To anybody, or only where a dossier is in force."),
             "retentionDays": number("The longest term of the authentic copy.", minimum=1),

@@ -101,10 +101,18 @@ def _submit(facts: Facts) -> Operation:
             "sender and profile, and answers the second with the first receipt, byte for byte. You may sign anew; "
             "everything but `CreatedAt` has to stay the same. A refusal does not use the reference up.\n\n"
             "With `Accept: application/xml` the answer is the receipt alone, as signed XML.\n\n"
+            "With `?mode=check` nothing is handed over: signature, rights, documents and quota are looked at as ever, "
+            "the providers are asked what they would do, and the answer lists all that was found.\n\n"
             f"A new message was signed at most {_span(facts.created_at_past)} ago, by a clock at most "
             f"{_span(facts.created_at_future)} ahead; `Gateway` in it is `{facts.gateway}`."
         ),
         parameters=(
+            Parameter(
+                name="mode",
+                where="query",
+                schema=one_of(["check"], ""),
+                description="A dry run, of which nothing is kept but a line in the log.",
+            ),
             Parameter(
                 name="Idempotency-Key",
                 where="header",
@@ -126,17 +134,30 @@ def _submit(facts: Facts) -> Operation:
         ),
         answers=(
             Answer(
-                status=HTTPStatus.CREATED, description="Accepted, for the first time.", content=taken,
+                status=HTTPStatus.CREATED,
+                description="Accepted, for the first time.",
+                content=taken,
                 headers=("Location",),
             ),
             Answer(
-                status=HTTPStatus.OK, description="The same message again: as it stands now, with its first receipt.",
-                content={**taken, JSON: Content(schema=ref("Message"), example=examples.MESSAGE)},
-                headers=("Location",),
+                status=HTTPStatus.OK,
+                description="The same message again: as it stands now, with its first receipt. Or the outcome of a dry "
+                "run.",
+                content={
+                    **taken,
+                    JSON: Content(
+                        schema={
+                            "oneOf": [ref("Message"), ref("CheckOutcome")],
+                            "description": "The message, or the outcome of a dry run.",
+                        },
+                        example=examples.MESSAGE,
+                    ),
+                },
+                sometimes_headers=("Location",),
             ),
         ),
         problems=_SUBMIT_PROBLEMS,
-    )  # fmt: skip
+    )
 
 
 def _span(term: timedelta) -> str:

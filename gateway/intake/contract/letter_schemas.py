@@ -9,6 +9,7 @@ from gateway.intake.contract.shapes import (
     Schema,
     array,
     choice,
+    described,
     members,
     nullable,
     number,
@@ -49,18 +50,23 @@ VALUES: Final[Mapping[str, Schema]] = {
     "MessageStatus": choice(meanings.MESSAGE_STATUSES, "Where a message stands."),
     "DeliveryStatus": choice(meanings.DELIVERY_STATUSES, "Where one delivery stands."),
     "Reason": choice(meanings.REASONS, "Why a delivery did not, or not only, go as asked."),
+    "CopyState": choice(meanings.COPY_STATES, "What is kept of the documents."),
+    "Severity": choice(meanings.SEVERITIES, "What a finding means for a real hand-over."),
+    "Outlook": choice(meanings.OUTLOOKS, "What would happen on a channel."),
     "Event": choice(meanings.EVENTS, "What happened."),
 }
 
 _BARCODE: Final = "Under which the post knows the letter."
 _CODE: Final = "The provider's own code; tell it to the operator when you ask."
+_AT: Final = described(ref("Instant"), "When it happened.")
+_NEXT: Final = described(ref("Channel"), "The channel that takes over.")
 _SUMMARY: Final[Mapping[str, Schema]] = {
     "messageId": ref("MessageId"),
     "reference": ref("Reference"),
-    "profile": ref("Slug"),
+    "profile": described(ref("Slug"), "The sender's profile."),
     "status": ref("MessageStatus"),
     "final": truth("Nothing more will happen by itself."),
-    "acceptedAt": ref("Instant"),
+    "acceptedAt": described(ref("Instant"), "When it became the gateway's care."),
     "deliveries": array(ref("Delivery"), "The journeys, in order; a later one took over from an earlier.", minItems=1),
     "copy": ref("Copy"),
 }
@@ -104,14 +110,14 @@ _MESSAGES: Final[Mapping[str, Schema]] = {
     "Copy": members(
         "What is kept of the documents.",
         {
-            "state": choice(meanings.COPY_STATES, "What is kept."),
+            "state": ref("CopyState"),
             "until": nullable(ref("Instant"), "Null: until something happens to the message."),
             "retrievals": number("How often the recipient fetched the authentic copy."),
         },
     ),
     "TimelineEntry": members(
         "One thing that happened. A member that says nothing about it is absent.",
-        {"at": ref("Instant"), "event": ref("Event")},
+        {"at": _AT, "event": ref("Event")},
         {
             "number": number("The delivery it happened to, by its number.", minimum=1),
             "channel": ref("Channel"),
@@ -123,7 +129,37 @@ _MESSAGES: Final[Mapping[str, Schema]] = {
             "reason": ref("Reason"),
             "code": text(_CODE),
             "barcode": text(_BARCODE),
-            "nextChannel": ref("Channel"),
+            "nextChannel": _NEXT,
+        },
+    ),
+    "CheckOutcome": members(
+        "What a dry run found; no personal data.",
+        {
+            "wouldBeAccepted": truth("The same bytes, handed over just now, would be accepted."),
+            "reference": nullable(ref("Reference"), "Null: not even the signature held."),
+            "findings": array(
+                members(
+                    "One thing found.",
+                    {
+                        "severity": ref("Severity"),
+                        "code": text("The code of a problem, or a word of its own for a warning."),
+                        "detail": text("What it is, and what to do about it."),
+                        "errors": array(ref("FieldError"), "Every wrong field."),
+                    },
+                ),
+                "All of them.",
+            ),
+            "channels": array(
+                members(
+                    "One asked channel.",
+                    {
+                        "channel": ref("Channel"),
+                        "outlook": ref("Outlook"),
+                        "why": nullable(text(""), "In words, or the reason that the provider would give. Null: none."),
+                    },
+                ),
+                "Empty when the message may not be sent at all.",
+            ),
         },
     ),
     "MessageList": members(
@@ -181,11 +217,11 @@ _FEED: Final[Mapping[str, Schema]] = {
                 "Counts the sender's events without gaps; a certificate with some of the profiles sees only theirs.",
                 minimum=1,
             ),
-            "at": ref("Instant"),
+            "at": _AT,
             "event": ref("Event"),
             "messageId": ref("MessageId"),
             "reference": ref("Reference"),
-            "profile": ref("Slug"),
+            "profile": described(ref("Slug"), "The sender's profile."),
         },
         {
             "status": ref("MessageStatus"),
@@ -196,7 +232,7 @@ _FEED: Final[Mapping[str, Schema]] = {
             "reason": ref("Reason"),
             "code": text(_CODE),
             "barcode": text(_BARCODE),
-            "nextChannel": ref("Channel"),
+            "nextChannel": _NEXT,
         },
     ),
 }
@@ -210,7 +246,7 @@ _POST: Final[Mapping[str, Schema]] = {
             "number": number("The delivery's place among those of the message.", minimum=1),
             "barcode": nullable(text(""), f"{_BARCODE} Null: the print house has not told it yet."),
             "status": ref("DeliveryStatus"),
-            "statusAt": ref("Instant"),
+            "statusAt": described(ref("Instant"), "When the gateway learnt of it."),
             "isEar": truth(f"A receipt of delivery was asked for: `product` is `{PrintProduct.REGISTERED_AR}`."),
         },
     ),

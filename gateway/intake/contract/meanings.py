@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.accept.check import Severity
 from gateway.domain.message import Channel
 from gateway.domain.retention import CopyState
 from gateway.domain.status import DeliveryStatus, MessageStatus, Reason
@@ -57,6 +58,19 @@ REASONS: Final[Mapping[str, str]] = {
     Reason.OUTCOME_UNKNOWN: "the provider did not say whether it took the letter",
     Reason.DOCUMENT_UNREADABLE: "a stored document could not be read; the operator looks into it",
     Reason.GIVEN_UP: "the operator ended it",
+    Reason.QUOTA_EXCEEDED: "the paper that may be posted today is used up; it goes out on a later day",
+}
+
+SEVERITIES: Final[Mapping[str, str]] = {
+    Severity.ERROR: "it would be refused",
+    Severity.WARNING: "it would be accepted, and something is worth knowing",
+}
+
+OUTLOOKS: Final[Mapping[str, str]] = {
+    "will-carry": "it would go this way, in its turn",
+    "would-refuse": "the provider would refuse this recipient",
+    "skipped": "it cannot carry this message",
+    "unknown": "the provider could not be asked",
 }
 
 COPY_STATES: Final[Mapping[str, str]] = {

@@ -168,7 +168,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
-    built: dict[str, Any] = {"description": answer.description, "headers": _headers(answer.headers)}
+    sometimes = {name: _optional(name, HEADERS[name]["description"]) for name in answer.sometimes_headers}
+    built: dict[str, Any] = {"description": answer.description, "headers": _headers(answer.headers) | sometimes}
     if answer.content:
         built["content"] = {name: _content(each) for name, each in answer.content.items()}
     return built
@@ -187,6 +188,10 @@ def _headers(names: Collection[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in (_CORRELATION, *names)}
 
 
+def _optional(name: str, description: str) -> dict[str, Any]:
+    return {**HEADERS[name], "required": False, "description": description}
+
+
 def _refusals(kinds: Collection[Kind]) -> dict[str, Any]:
     by_status: defaultdict[int, list[Kind]] = defaultdict(list)
     for kind in NOTES:
@@ -201,7 +206,7 @@ def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, Any]:
         headers |= {_RETRY_AFTER: {"$ref": f"#/components/headers/{_RETRY_AFTER}"}}
     elif Kind.STILL_RECEIVING in kinds:
         note = f"With {Kind.STILL_RECEIVING}. {HEADERS[_RETRY_AFTER]['description']}"
-        headers |= {_RETRY_AFTER: {**HEADERS[_RETRY_AFTER], "required": False, "description": note}}
+        headers |= {_RETRY_AFTER: _optional(_RETRY_AFTER, note)}
     return {
         "description": "; ".join(f"`{kind}`: {NOTES[kind].cause}" for kind in kinds) + ".",
         "headers": headers,

@@ -50,12 +50,13 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answer that is no problem; `headers` are names of `openapi.HEADERS`."""
+    """One answer that is no problem; headers are names of `openapi.HEADERS`."""
 
     status: int
     description: str
     content: Mapping[str, Content] = field(default_factory=dict)
     headers: Sequence[str] = ()
+    sometimes_headers: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

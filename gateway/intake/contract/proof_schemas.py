@@ -26,7 +26,7 @@ _ABOUT: Final[Mapping[str, Schema]] = {
     "sub": ref("MessageId"),
     "iat": _SECONDS,
     "sender": ref("EnterpriseNumber"),
-    "profile": ref("Slug"),
+    "profile": described(ref("Slug"), "The sender's profile."),
     "reference": ref("Reference"),
 }
 _MESSAGE_SHA256: Final = described(ref("Sha256"), "Of the octets of the part `message`, as they arrived.")
@@ -105,7 +105,7 @@ _STATEMENTS: Final[Mapping[str, Schema]] = {
         {
             "n": number("Its number.", minimum=1),
             "event": ref("Event"),
-            "at": ref("Instant"),
+            "at": described(ref("Instant"), "When it happened."),
             "leafSha256": _LEAF,
             "href": text("Where to get it, on this host.", format="uri-reference"),
         },
@@ -142,7 +142,7 @@ _CERTIFICATES: Final[Mapping[str, Schema]] = {
             "uses": array(text("What it signs."), "Such as receipts and evidence."),
             "present": truth("It signs now."),
             "spkiSha256": described(ref("Sha256"), "Of its public key."),
-            "notBefore": ref("Instant"),
+            "notBefore": described(ref("Instant"), "Nothing it signed is older."),
             "notAfter": described(ref("Instant"), "What it signed before then stays valid."),
             "pem": text("The certificate, PEM."),
             "x5c": _X5C,

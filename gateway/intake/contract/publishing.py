@@ -4,6 +4,7 @@ import json
 from importlib.resources import files
 from typing import Final
 
+from gateway.config import Config
 from gateway.intake.contract.facts import Facts
 from gateway.intake.contract.files import Contract, PublishedFile
 from gateway.intake.contract.openapi import build_openapi
@@ -12,6 +13,11 @@ from gateway.intake.routes import ROUTES
 
 _XML: Final = "application/xml"
 _XML_SCHEMAS: Final = ("message.xsd", "receipt.xsd", "xmldsig-subset.xsd")
+
+
+def publish_for(config: Config, public_url: str) -> Contract:
+    """Return every file for the gateway so configured, at that address. Blocks."""
+    return publish(Facts.of(config, public_url))
 
 
 def publish(facts: Facts) -> Contract:

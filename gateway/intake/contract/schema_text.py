@@ -10,6 +10,7 @@ from gateway.intake.contract.shapes import COMPONENTS, Schema
 
 _LEAST: Final = ("minimum", "minItems")
 _MOST: Final = ("maximum", "maxItems")
+_WORDS_SHOWN: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ def type_of(schema: Schema) -> Markup:
             return Markup("<code>{}</code>").format(value)
         case {"anyOf": [*choices]} | {"oneOf": [*choices]}:
             return Markup(" or ").join(type_of(each) for each in choices)
-        case {"enum": [*values]} if "x-enumDescriptions" not in schema:
+        case {"enum": [*values]} if "x-enumDescriptions" not in schema and len(values) <= _WORDS_SHOWN:
             return Markup(", ").join(Markup("<code>{}</code>").format(value) for value in values)
         case {"type": "array", "items": items}:
             return Markup("list of {}").format(type_of(items))

@@ -16,7 +16,7 @@ from gateway.crypto.identity import Peer
 from gateway.crypto.manifest import MESSAGE_ROOT, content_sha256, read_message
 from gateway.crypto.schema import read_schema
 from gateway.crypto.xmlsig import verify_enveloped
-from gateway.domain.authority import MAY_SPEAK, Facts
+from gateway.domain.authority import MAY_SPEAK, Denial, Facts, Rule
 from gateway.domain.ids import EnterpriseNumber
 from gateway.domain.message import Message
 from gateway.domain.registration import Sender
@@ -37,11 +37,11 @@ async def verify(part: bytes, peer: Peer, deps: AcceptDeps) -> Verified:
 
 
 def _verified(part: bytes, peer: Peer, deps: AcceptDeps, now: datetime) -> Verified:
-    claims: list[EnterpriseNumber] = []
+    claims: list[tuple[EnterpriseNumber, frozenset[str] | None]] = []
 
     def check_signer(claimed: EnterpriseNumber, certificate: x509.Certificate) -> None:
-        deps.identities.check_signer(claimed, certificate, party=peer.party, now=now)
-        claims.append(claimed)
+        profiles = deps.identities.check_signer(claimed, certificate, party=peer.party, now=now)
+        claims.append((claimed, profiles))
 
     signed = verify_enveloped(part, schema=_SCHEMA, root_name=MESSAGE_ROOT, signer=check_signer)
     content: Message | Refusal
@@ -49,7 +49,8 @@ def _verified(part: bytes, peer: Peer, deps: AcceptDeps, now: datetime) -> Verif
         content = read_message(signed.root, allow_test_ssin=deps.settings.allow_test_ssin)
     except Refusal as refusal:
         content = refusal
-    return Verified(sender=claims[0], content=content)
+    sender, signer_profiles = claims[0]
+    return Verified(sender=sender, signer_profiles=signer_profiles, content=content)
 
 
 async def authenticate(verified: Verified, part: bytes, peer: Peer, deps: AcceptDeps) -> SignedMessage:
@@ -71,25 +72,22 @@ async def authenticate(verified: Verified, part: bytes, peer: Peer, deps: Accept
     sender = registration.senders.get(message.sender)
     if sender is None:  # it was there when the signature was verified
         raise Refusal(Kind.SENDER_UNKNOWN, "the registration of this sender has just ended")
+    party = registration.senders.get(peer.party)
+    closed = [await deps.ledger.is_suspended(number) for number in {sender.enterprise_number, peer.party}]
     profile = profile_id(message, peer, sender)
-    if profile is None:
-        raise Refusal(
-            Kind.PROFILE_NOT_AUTHORISED,
-            "this certificate has more than one profile; name one in Sender/Profile",
-        )
     facts = Facts(
         party=peer.party,
         certificate_profiles=peer.profiles,
+        signer_profiles=verified.signer_profiles,
         sender=sender,
-        suspended=await deps.ledger.is_suspended(sender.enterprise_number)
-        or await deps.ledger.is_suspended(peer.party),
-        profile_id=profile,
+        suspended=any(closed) or party is None or not party.active,
+        profile_id=profile or "",
         message=message,
         live_dossier=False,
     )
     denial = MAY_SPEAK.check(facts)
-    if denial is not None:
-        raise Refusal(Kind(denial.rule), denial.detail)
+    if denial is not None or profile is None:
+        raise _may_not_speak(denial, profile)
     return SignedMessage(
         message=message,
         peer=peer,
@@ -103,9 +101,17 @@ async def authenticate(verified: Verified, part: bytes, peer: Peer, deps: Accept
 
 
 def profile_id(message: Message, peer: Peer, sender: Sender) -> str | None:
-    """Return the signed profile, or the only one of the certificate; None: there are several, and none was named."""
-    """Return the signed profile, or the only one that the certificate may use."""
+    """Return the signed profile, or the only one that the certificate may use; None: no one of them is meant."""
     if message.profile is not None:
         return message.profile
     usable = [profile for profile in sender.profiles if peer.profiles is None or profile in peer.profiles]
     return usable[0] if len(usable) == 1 else None
+
+
+def _may_not_speak(denial: Denial | None, profile: str | None) -> Refusal:
+    if denial is None or (profile is None and denial.rule is Rule.PROFILE_NOT_AUTHORISED):
+        return Refusal(
+            Kind.PROFILE_NOT_AUTHORISED,
+            "name one of the certificate's profiles in Sender/Profile; it does not have exactly one here",
+        )
+    return Refusal(Kind(denial.rule), denial.detail)

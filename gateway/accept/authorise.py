@@ -32,6 +32,7 @@ async def authorise(signed: SignedMessage, deps: AcceptDeps) -> Order:
         suspended=False,
         profile_id=signed.profile.id,
         message=message,
+        signer_profiles=None,  # judged when the signature was
         live_dossier=await _has_live_dossier(signed, deps),
     )
     denial = MAY_SEND.check(facts)

@@ -91,6 +91,7 @@ class Verified:
     """What a valid signature covers: whose it is, and the message, or why it is none."""
 
     sender: EnterpriseNumber
+    signer_profiles: frozenset[str] | None  # that the signing certificate may sign for; None: all
     content: Message | Refusal
 
 

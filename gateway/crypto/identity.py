@@ -86,9 +86,10 @@ class Identities:
 
     def check_signer(
         self, claimed: EnterpriseNumber, certificate: x509.Certificate, *, party: EnterpriseNumber, now: datetime
-    ) -> None:
+    ) -> frozenset[str] | None:
         """
-        Agree that `certificate` may sign messages of the sender `claimed` that `party` hands over.
+        Agree that `certificate` may sign messages of the sender `claimed` that `party` hands over, and return the
+        profiles of `claimed` that it may sign for (None: all).
 
         Raises:
             Refusal: sender-unknown, signer-mismatch, certificate-revoked, or signature-invalid with the rule.
@@ -104,13 +105,17 @@ class Identities:
             trusted = check_signer(certificate, self.client_cas(), now)
         except CertificateRejected as rejected:
             raise _refusal(rejected, "signing") from rejected
-        signers = [sender] if party == claimed or party not in senders else [sender, senders[party]]
-        if not any(_registered(signer, certificate, trusted, CertificateUse.SIGNING) for signer in signers):
-            raise Refusal(
-                Kind.SIGNER_MISMATCH,
-                "the certificate in KeyInfo is not registered for signing by this sender; sign with a registered "
-                "certificate, or have this one added to the registration",
-            )
+        own = _registered(sender, certificate, trusted, CertificateUse.SIGNING)
+        if own is not None:
+            return own.profiles
+        processor = senders.get(party) if party != claimed else None
+        if processor is not None and _registered(processor, certificate, trusted, CertificateUse.SIGNING) is not None:
+            return None  # for which profiles it acts is judged by the certificate of its connection
+        raise Refusal(
+            Kind.SIGNER_MISMATCH,
+            "the certificate in KeyInfo is not registered for signing by this sender; sign with a registered "
+            "certificate, or have this one added to the registration",
+        )
 
 
 def _registered(

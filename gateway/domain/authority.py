@@ -38,13 +38,15 @@ class Facts:
     """
     Everything the policies look at.
 
-    `party` is whom the TLS certificate names; `certificate_profiles` the profiles of that certificate (None: all);
+    `party` is whom the TLS certificate names; `certificate_profiles` the profiles of that certificate, `signer_profiles`
+    those of the signing certificate (None: all); `suspended` whether sender or party may not act at all;
     `profile_id` the signed or only profile; `live_dossier` whether this sender has a dossier in force now for this
     recipient and category.
     """
 
     party: EnterpriseNumber
     certificate_profiles: frozenset[str] | None
+    signer_profiles: frozenset[str] | None
     sender: Sender
     suspended: bool
     profile_id: str
@@ -116,12 +118,12 @@ class ProfileOfCertificate:
 
     def check(self, facts: Facts) -> Denial | None:
         """Deny a profile that is unknown or belongs to other certificates."""
-        allowed = facts.certificate_profiles
-        if facts.profile is not None and (allowed is None or facts.profile_id in allowed):
+        limits = (facts.certificate_profiles, facts.signer_profiles)
+        if facts.profile is not None and all(limit is None or facts.profile_id in limit for limit in limits):
             return None
         return Denial(
             rule=Rule.PROFILE_NOT_AUTHORISED,
-            detail=f"this certificate may not send as profile {facts.profile_id}; "
+            detail=f"the certificates of connection and signature may not both send as profile {facts.profile_id}; "
             "use one of its own profiles, or have it added to the registration",
         )
 

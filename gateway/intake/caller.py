@@ -56,6 +56,8 @@ async def identify(peer: Peer, on_behalf_of: str | None, registration: Registrat
             Kind.SENDER_UNKNOWN,
             f"the party of the client certificate may not act for the sender in {ON_BEHALF_OF}",
         )
-    if not sender.active or await ledger.is_suspended(number) or await ledger.is_suspended(peer.party):
+    party = registration.senders.get(peer.party)
+    active = sender.active and party is not None and party.active
+    if not active or await ledger.is_suspended(number) or await ledger.is_suspended(peer.party):
         raise Refusal(Kind.SENDER_SUSPENDED, "this sender is suspended; contact the gateway's operator")
     return Caller(peer=peer, sender=sender, profiles=peer.profiles)

@@ -41,10 +41,10 @@ async def end(request: web.Request, caller: Caller, deps: IntakeDeps) -> web.Res
     """`POST /api/v1/dossiers/end`: end up to 1,000 dossiers now; one that ended before stays as it was."""
     items = _items(await read_json(request), "dossiers")
     ids = [_dossier_id(item, f"/dossiers/{number}") for number, item in enumerate(items)]
-    now = deps.clock()
+    now, visible = deps.clock(), _visible(caller)
     answers: list[dict[str, Any]] = []
     for dossier_id in ids:
-        earlier = await deps.ledger.end_dossier(caller.number, dossier_id, now)
+        earlier = await deps.ledger.end_dossier(caller.number, dossier_id, now, categories=visible)
         ended_at = None if earlier is None else earlier.ended_at or now
         outcome = "not-found" if earlier is None else "ended"
         answers.append({"dossierId": str(dossier_id), "outcome": outcome, "endedAt": when(ended_at)})
@@ -59,12 +59,13 @@ async def search(request: web.Request, caller: Caller, deps: IntakeDeps) -> web.
     recipients = [_read_recipient(item, f"/recipients/{number}", deps, errors) for number, item in enumerate(items)]
     if errors:
         raise Refusal(Kind.INVALID_MESSAGE, "some recipients are wrong", errors=errors)
-    index, now = await deps.vault.blind_index("recipient"), deps.clock()
+    index, now, visible = await deps.vault.blind_index("recipient"), deps.clock(), _visible(caller)
     answers = []
     for recipient in recipients:
         candidates = personal.recipient_candidates(index, recipient)
         found = await deps.ledger.find_dossiers(caller.number, None, candidates)
-        answers.append({"dossiers": [_view(dossier, in_force(dossier, now)) for dossier in found]})
+        shown = [dossier for dossier in found if visible is None or dossier.category in visible]
+        answers.append({"dossiers": [_view(dossier, in_force(dossier, now)) for dossier in shown]})
     await _log(deps, caller, "dossiers-searched", len(recipients))
     return web.json_response({"results": answers})
 
@@ -83,6 +84,11 @@ def _categories(caller: Caller) -> set[str]:
         if caller.profiles is None or profile.id in caller.profiles
         for category in profile.authorisations
     }
+
+
+def _visible(caller: Caller) -> set[str] | None:
+    """Return the categories whose dossiers a certificate may see and end; None: all, also those of rights that ended."""
+    return None if caller.profiles is None else _categories(caller)
 
 
 def _read_dossier(

@@ -439,8 +439,13 @@ class Ledger(Protocol):
         """Add all, or none."""
         ...
 
-    async def end_dossier(self, sender: EnterpriseNumber, dossier_id: UUID, at: datetime) -> DossierRecord | None:
-        """End a dossier of this sender now; return it as it was, or None when the sender has no such dossier."""
+    async def end_dossier(
+        self, sender: EnterpriseNumber, dossier_id: UUID, at: datetime, *, categories: Collection[str] | None = None
+    ) -> DossierRecord | None:
+        """
+        End a dossier of this sender now; return it as it was, or None when the sender has no such dossier, or none in
+        one of `categories`.
+        """
         ...
 
     async def find_dossiers(

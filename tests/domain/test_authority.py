@@ -16,6 +16,7 @@ def facts(sender, message):
     return Facts(
         party=EnterpriseNumber("0406798006"),
         certificate_profiles=None,
+        signer_profiles=None,
         sender=sender(),
         suspended=False,
         profile_id="burgerzaken",
@@ -56,6 +57,13 @@ def test_a_certificate_speaks_only_for_its_profiles(facts):
     others = replace(facts, certificate_profiles=frozenset({"belastingen"}))
     assert rule_of(MAY_SPEAK, others) is Rule.PROFILE_NOT_AUTHORISED
     assert rule_of(MAY_SPEAK, replace(facts, profile_id="nobody")) is Rule.PROFILE_NOT_AUTHORISED
+
+
+def test_a_certificate_signs_only_for_its_profiles(facts):
+    others = replace(facts, signer_profiles=frozenset({"belastingen"}))
+    assert rule_of(MAY_SPEAK, others) is Rule.PROFILE_NOT_AUTHORISED
+    both = replace(facts, certificate_profiles=frozenset({"burgerzaken"}), signer_profiles=frozenset({"burgerzaken"}))
+    assert rule_of(MAY_SPEAK, both) is None
 
 
 def test_a_category_belongs_to_a_profile(facts, message):

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from gateway.domain.dossier import ZONE
+from gateway.domain.calendar import BRUSSELS as ZONE
 from gateway.domain.ids import Ssin
 from gateway.domain.message import Channel, Recipient
 

@@ -44,14 +44,19 @@ def add_dossiers(connection: apsw.Connection, dossiers: Iterable[DossierRecord],
 
 
 def end_dossier(
-    connection: apsw.Connection, sender: EnterpriseNumber, dossier_id: UUID, at: datetime
+    connection: apsw.Connection,
+    sender: EnterpriseNumber,
+    dossier_id: UUID,
+    at: datetime,
+    categories: Collection[str] | None,
 ) -> DossierRecord | None:
     """See `Ledger.end_dossier`; one that ended before keeps its end."""
     row = connection.execute(_ONE, (dossier_id.bytes, sender)).fetchone()
-    if row is None:
+    found = None if row is None else _dossier_of(row)
+    if found is None or (categories is not None and found.category not in categories):
         return None
     connection.execute(_END, (to_ms(at), dossier_id.bytes))
-    return _dossier_of(row)
+    return found
 
 
 def find_dossiers(

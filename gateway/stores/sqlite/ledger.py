@@ -168,9 +168,11 @@ class SqliteLedger:
         """See `Ledger.add_dossiers`."""
         await self._writer.run(lambda c: add_dossiers(c, dossiers, deks))
 
-    async def end_dossier(self, sender: EnterpriseNumber, dossier_id: UUID, at: datetime) -> DossierRecord | None:
+    async def end_dossier(
+        self, sender: EnterpriseNumber, dossier_id: UUID, at: datetime, *, categories: Collection[str] | None = None
+    ) -> DossierRecord | None:
         """See `Ledger.end_dossier`."""
-        return await self._writer.run(lambda c: end_dossier(c, sender, dossier_id, at))
+        return await self._writer.run(lambda c: end_dossier(c, sender, dossier_id, at, categories))
 
     async def find_dossiers(
         self, sender: EnterpriseNumber, category: str | None, recipient: Collection[tuple[int, bytes]]

@@ -117,7 +117,13 @@ async def running(
         house = await open_house(config, clock, stack)
         sweeper = Sweeper(
             SweepSettings(),
-            SweepDeps(ledger=house.ledger, blobs=house.blobs, logbook=house.logbook, clock=clock),
+            SweepDeps(
+                ledger=house.ledger,
+                blobs=house.blobs,
+                logbook=house.logbook,
+                clock=clock,
+                on_erased=house.metrics.erased.inc,
+            ),
         )
         destinations = await _destinations(house, stack)
         deliver_deps = _deliver_deps(house, destinations)

@@ -24,6 +24,7 @@ from gateway.demo import story
 from gateway.errors import GatewayError
 from gateway.house import load_client_cas, load_registration_of, utc_now
 from gateway.preflight import preflight
+from gateway.stores.open import create_keyring
 from gateway.telemetry import set_up_logging
 
 _log: Final = logging.getLogger(__name__)
@@ -63,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check)
     check.set_defaults(run=_check_config)
 
+    keys = commands.add_parser("keys", help="the gateway's own keys").add_subparsers(required=True, metavar="COMMAND")
+    create = keys.add_parser("create", help="make the keyring that the configuration names; never over another")
+    _add_config(create)
+    create.set_defaults(run=_create_keyring)
+
     admin_commands.add_commands(commands)
     client_commands.add_commands(commands)
     return parser
@@ -83,6 +89,16 @@ def _check_config(arguments: argparse.Namespace) -> int:
     print(  # noqa: T201 -- the answer of a command
         f"{arguments.config}: good. {len(registration.senders)} senders, {len(config.providers)} providers, "
         f"{len(registration.categories)} categories; registration {files.digest.hex()[:16]}"
+    )
+    return 0
+
+
+def _create_keyring(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config)
+    master_id = asyncio.run(create_keyring(config.stores.keyring, at=utc_now()))
+    print(  # noqa: T201 -- the answer of a command
+        f"{config.stores.keyring}: made, master key {master_id}. Back it up apart from everything else: without it "
+        "nothing that the gateway keeps can be read."
     )
     return 0
 

@@ -34,6 +34,7 @@ from gateway.records.registrations import Overtaken, by_itself, next_step, requi
 from gateway.stores.blobs import BlobStore
 from gateway.stores.keyring import Keyring
 from gateway.stores.ledger import Ledger
+from gateway.stores.measured import MeasuredBlobs
 from gateway.stores.open import open_blobs, open_keyring, open_ledger
 from gateway.telemetry import Metrics
 
@@ -147,7 +148,9 @@ async def open_house(config: Config, clock: Callable[[], datetime], stack: Async
 
     ledger = await open_ledger(config.stores.ledger, clock=clock, on_commit=on_commit)
     stack.push_async_callback(ledger.close)
-    blobs = open_blobs(config.stores.blobs)
+    blobs = MeasuredBlobs(
+        open_blobs(config.stores.blobs), lambda call, seconds: metrics.blob_seconds.labels(call=call).observe(seconds)
+    )
     stack.push_async_callback(blobs.close)
     # A production keyring is made by hand: one made by itself after a lost disk would hide that every key is gone.
     create_at = None if config.gateway.environment is Environment.PRODUCTION else clock()

@@ -154,7 +154,9 @@ class _Check:
         except OSError as exc:
             self.wrong(key, file, _unreadable(exc))
             return None
-        if mode & _BEYOND_OWNER:
+        # systemd shows what it hands over as readable by a group: the mask of the ACL that admits this service alone.
+        handed_over = str(file.parent) == os.environ.get("CREDENTIALS_DIRECTORY")
+        if mode & (_BEYOND_OWNER & ~stat.S_IRGRP if handed_over else _BEYOND_OWNER):
             self.wrong(key, file, f"is open to others (mode {stat.S_IMODE(mode):04o}); chmod 600 {shown(file)}")
         if len(content) > _LARGEST_SECRET_BYTES:
             self.wrong(key, file, "is far too large for a secret")

@@ -39,7 +39,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
-    """Who delivers: how many at once for each provider, for how long they hold a delivery, how often they look for work."""
+    """Who delivers: how many at once for each provider, how long they hold a delivery, how often they look for work."""
 
     count: int = 4
     lease_s: float = 60.0

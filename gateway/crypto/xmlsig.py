@@ -36,7 +36,7 @@ __all__ = ["MESSAGE_LIMIT_BYTES", "SignedXml", "SignerCheck", "parse_stored", "v
 # signxml writes the canonical text of what it signs or verifies, a letter's personal data, at level DEBUG.
 logging.getLogger("signxml").setLevel(logging.INFO)
 
-SignerCheck = Callable[[EnterpriseNumber, x509.Certificate], None]
+SignerCheck = Callable[[EnterpriseNumber, x509.Certificate], object]
 """
 Judges a signer: the sender number that a document claims, and the one certificate of its KeyInfo.
 

@@ -414,7 +414,7 @@ class Story:
             if family.name not in _SHOWN:
                 continue
             for sample in family.samples:
-                if sample.name.endswith("_created"):
+                if sample.name.endswith("_created") or sample.value == 0:
                     continue
                 labels = ", ".join(f"{key}={value}" for key, value in sample.labels.items())
                 self._account.fact(sample.name.removeprefix("gateway_"), f"{sample.value:g}   {labels}")

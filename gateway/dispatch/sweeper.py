@@ -41,6 +41,7 @@ class SweepDeps:
     blobs: BlobStore
     logbook: LogBook
     clock: Callable[[], datetime]
+    on_erased: Callable[[int], None]  # is told how many messages lost their documents in a round
 
 
 class Sweeper:
@@ -86,6 +87,8 @@ class Sweeper:
             for document_id in document_ids:
                 await deps.blobs.erase(document_id)
                 await deps.ledger.blob_erased(document_id, deps.clock())
+        if erased:
+            deps.on_erased(erased)
         return erased
 
     async def remove_orphans(self) -> int:
@@ -131,6 +134,7 @@ class Sweeper:
         now = self._deps.clock()
         if self._hourly_due_at is not None and now < self._hourly_due_at:
             return
+        await self._deps.blobs.sweep_temporary(now - self._settings.orphan_age)
         await self.remove_orphans()
         await self._deps.ledger.compact()
         self._hourly_due_at = now + self._settings.hourly

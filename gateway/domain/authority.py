@@ -38,9 +38,9 @@ class Facts:
     """
     Everything the policies look at.
 
-    `party` is whom the TLS certificate names; `certificate_profiles` the profiles of that certificate, `signer_profiles`
-    those of the signing certificate (None: all); `suspended` whether sender or party may not act at all;
-    `profile_id` the signed or only profile; `live_dossier` whether this sender has a dossier in force now for this
+    `party` is whom the TLS certificate names; `certificate_profiles` the profiles of that certificate,
+    `signer_profiles` those of the signing certificate (None: all); `suspended` whether sender or party may not act at
+    all; `profile_id` the signed or only profile; `live_dossier` whether this sender has a dossier in force now for this
     recipient and category.
     """
 

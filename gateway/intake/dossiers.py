@@ -87,7 +87,7 @@ def _categories(caller: Caller) -> set[str]:
 
 
 def _visible(caller: Caller) -> set[str] | None:
-    """Return the categories whose dossiers a certificate may see and end; None: all, also those of rights that ended."""
+    """Return the categories whose dossiers a certificate may see and end; None: all, also of rights that ended."""
     return None if caller.profiles is None else _categories(caller)
 
 

@@ -75,6 +75,15 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def sweep_temporary(self, older_than: datetime) -> int:
+        """
+        Remove what puts that a crash broke off left behind before `older_than`; return how many.
+
+        Raises:
+            StoreUnavailable.
+        """
+        ...
+
     async def close(self) -> None:
         """Wait for running work and give back what is held; may be called twice."""
         ...

@@ -66,5 +66,19 @@ async def open_keyring(uri: str, *, create_at: datetime | None = None) -> Keyrin
             raise UnknownStore(f"no keyring speaks {scheme}:; use local:/path")
 
 
+async def create_keyring(uri: str, *, at: datetime) -> str:
+    """
+    Make a keyring that is not there yet; return the id of its master key.
+
+    Raises:
+        UnknownStore, KeyringRefused: there is one already.
+    """
+    match urlsplit(uri).scheme:
+        case "local":
+            return await LocalKeyring.create(_path(uri), at=at)
+        case scheme:
+            raise UnknownStore(f"a keyring that speaks {scheme}: is made where it lives")
+
+
 def _path(uri: str) -> Path:
     return Path(unquote(urlsplit(uri).path))

@@ -1,11 +1,14 @@
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from house import House, MakeHouse, channels
 
 from gateway.domain.ids import Ssin
+from gateway.domain.message import Channel
 from gateway.simulators.magic import CITIZEN_NO_CONSENT
+
+if TYPE_CHECKING:
+    from tests.plugins.house import House, MakeHouse
 
 CHECK = "/api/v1/messages?mode=check"
 
@@ -14,7 +17,7 @@ async def dry_run(sender: Any, parts: list[Any], path: str = CHECK) -> Any:
     return await sender.post(parts, path=path)
 
 
-async def test_a_good_message_would_be_accepted_and_nothing_of_it_is_kept(house: House, inside: Any) -> None:
+async def test_a_good_message_would_be_accepted_and_nothing_of_it_is_kept(house: "House", inside: Any) -> None:
     sender = await house.sender()
     message = sender.message()
     before = await inside(house).traces()
@@ -32,7 +35,7 @@ async def test_a_good_message_would_be_accepted_and_nothing_of_it_is_kept(house:
     assert (await sender.post(sender.parts(message))).status == 201
 
 
-async def test_what_would_be_refused_is_found_all_in_one_call(house: House) -> None:
+async def test_what_would_be_refused_is_found_all_in_one_call(house: "House") -> None:
     sender = await house.sender()
     message = sender.message(category="administrative-fine")
     answer = await dry_run(sender, sender.parts(message, [b"%PDF-another letter"]))
@@ -42,7 +45,7 @@ async def test_what_would_be_refused_is_found_all_in_one_call(house: House) -> N
     assert all(finding["detail"] for finding in answer.json["findings"])
 
 
-async def test_a_signature_that_does_not_hold_is_a_finding(house: House) -> None:
+async def test_a_signature_that_does_not_hold_is_a_finding(house: "House") -> None:
     sender = await house.sender()
     message = sender.message()
     tampered = sender.sign(message).replace(b"Uw aanslagbiljet", b"Uw belastingkorting")
@@ -51,10 +54,10 @@ async def test_a_signature_that_does_not_hold_is_a_finding(house: House) -> None
     assert answer.json["reference"] is None
 
 
-async def test_the_providers_are_asked_whom_they_would_refuse(house: House) -> None:
+async def test_the_providers_are_asked_whom_they_would_refuse(house: "House") -> None:
     sender = await house.sender()
     recipient = replace(sender.message().recipient, ssin=Ssin(CITIZEN_NO_CONSENT))
-    message = sender.message(recipient=recipient, channels=channels("ebox-citizen", "print"))
+    message = sender.message(recipient=recipient, channels=(Channel.EBOX_CITIZEN, Channel.PRINT))
     answer = await dry_run(sender, sender.parts(message))
     assert answer.json["channels"] == [
         {"channel": "ebox-citizen", "outlook": "would-refuse", "why": "no-consent"},
@@ -62,7 +65,7 @@ async def test_the_providers_are_asked_whom_they_would_refuse(house: House) -> N
     ]
 
 
-async def test_a_provider_that_is_away_leaves_the_outlook_unknown(house: House) -> None:
+async def test_a_provider_that_is_away_leaves_the_outlook_unknown(house: "House") -> None:
     sender = await house.sender()
     await house.simulators.refuse("ebox")
     answer = await dry_run(sender, sender.parts(sender.message()))
@@ -71,7 +74,7 @@ async def test_a_provider_that_is_away_leaves_the_outlook_unknown(house: House) 
     assert outlooks["ebox-citizen"] == "unknown"
 
 
-async def test_a_known_reference_is_told(house: House) -> None:
+async def test_a_known_reference_is_told(house: "House") -> None:
     sender = await house.sender()
     message = sender.message()
     assert (await sender.post(sender.parts(message))).status == 201
@@ -83,7 +86,7 @@ async def test_a_known_reference_is_told(house: House) -> None:
     assert [finding["code"] for finding in conflict.json["findings"]] == ["reference-conflict"]
 
 
-async def test_a_used_up_quota_is_found(make_house: MakeHouse, registered: Any) -> None:
+async def test_a_used_up_quota_is_found(make_house: "MakeHouse", registered: Any) -> None:
     senders = registered(n0406798006=lambda values: values["quota"].update(messages_per_day=1))
     house = await make_house(lambda values: values["gateway"].update(senders=senders))
     sender = await house.sender()
@@ -93,7 +96,7 @@ async def test_a_used_up_quota_is_found(make_house: MakeHouse, registered: Any) 
 
 
 @pytest.mark.parametrize("query", ["mode=dry", "mode=check&mode=check", "mode=check&x=1", "x=1"])
-async def test_other_parameters_are_refused(house: House, query: str) -> None:
+async def test_other_parameters_are_refused(house: "House", query: str) -> None:
     sender = await house.sender()
     answer = await dry_run(sender, sender.parts(sender.message()), f"/api/v1/messages?{query}")
     assert (answer.status, answer.code) == (400, "bad-request")

@@ -62,6 +62,9 @@ async def test_a_sender_that_vanishes_after_its_signature_was_verified_is_refuse
     deps = SimpleNamespace(settings=SimpleNamespace(gateway_name=message.gateway), registration=lambda: empty)
     with pytest.raises(Refusal) as refused:
         await authenticate(
-            Verified(sender=sender.number, content=message), b"", cast("Peer", None), cast("AcceptDeps", deps)
+            Verified(signer_profiles=None, sender=sender.number, content=message),
+            b"",
+            cast("Peer", None),
+            cast("AcceptDeps", deps),
         )
     assert refused.value.kind is Kind.SENDER_UNKNOWN

@@ -46,8 +46,8 @@ Whatever is refused is answered with `application/problem+json` (RFC 9457). `typ
 fix, `errors` points at each wrong field, all at once. Only a request that breaks HTTP itself is answered without one,
 and its connection closed.
 
-Trying again is always safe. Do it after a time-out, a broken connection, or a code that may be tried again, with a
-pause that grows, or as long as `Retry-After` says.
+Trying again is safe: a message is never accepted twice. Do it after a time-out, a broken connection, or a code that may
+be tried again, after a pause that grows, or as long as `Retry-After` says.
 
 ## What may change
 

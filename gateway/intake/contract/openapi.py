@@ -26,7 +26,7 @@ from gateway.intake.contract.shapes import number, ref, text
 from gateway.intake.problems import CONTENT_TYPE, PROBLEMS
 from gateway.intake.routes import Authentication, Route
 
-_CORRELATION: Final = "x-correlation-id"
+CORRELATION: Final = "x-correlation-id"
 _CORRELATION_PATTERN: Final = "^[A-Za-z0-9-]{1,36}$"
 _RETRY_AFTER: Final = "Retry-After"
 _CERTIFICATE: Final = "clientCertificate"
@@ -41,7 +41,7 @@ UNROUTED: Final = frozenset({Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED})
 """What answers a request that no operation is for."""
 
 HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
-    _CORRELATION: {
+    CORRELATION: {
         "description": "The request's own, or a new one.",
         "required": True,
         "schema": text("", pattern=_CORRELATION_PATTERN),
@@ -62,7 +62,7 @@ HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 _PARAMETERS: Final = (
     Parameter(
-        name=_CORRELATION,
+        name=CORRELATION,
         where="header",
         schema=text("", pattern=_CORRELATION_PATTERN),
         description="A number of yours for this request, which comes back. Without a personal number in it.",
@@ -185,7 +185,7 @@ def _content(content: Content) -> dict[str, Any]:
 
 
 def _headers(names: Collection[str]) -> dict[str, Any]:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in (_CORRELATION, *names)}
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (CORRELATION, *names)}
 
 
 def _optional(name: str, description: str) -> dict[str, Any]:

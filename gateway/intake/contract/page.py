@@ -16,7 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from gateway.errors import Kind
-from gateway.intake.contract.openapi import TO_ANYBODY, TO_CALLERS, UNROUTED
+from gateway.intake.contract.openapi import CORRELATION, TO_ANYBODY, TO_CALLERS, UNROUTED
 from gateway.intake.contract.problem_schemas import NOTES, PROBLEM_TYPE
 from gateway.intake.contract.schema_text import limits_of, rows_of, type_of
 from gateway.intake.contract.shapes import Schema
@@ -95,11 +95,16 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> dict[str
         "description": operation["description"],
         "parameters": [each for each in operation["parameters"] if "$ref" not in each],
         "body": operation.get("requestBody"),
-        "answers": {status: each for status, each in responses.items() if int(status) < _SUCCESS},
+        "answers": {status: _answer(each) for status, each in responses.items() if int(status) < _SUCCESS},
         "problems": {
             status: own for status, each in responses.items() if int(status) >= _SUCCESS and (own := _own_codes(each))
         },
     }
+
+
+def _answer(response: Mapping[str, Any]) -> dict[str, Any]:
+    own = [name for name, header in response["headers"].items() if "$ref" in header and name != CORRELATION]
+    return {"description": response["description"], "content": response.get("content", {}), "headers": own}
 
 
 def _own_codes(response: Mapping[str, Any]) -> Sequence[str]:

@@ -17,7 +17,7 @@ endif
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := --require-hashes --only-binary :all:
 
-.PHONY: help setup demo test lint certs lock clean
+.PHONY: help setup demo test memory alerts lint certs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ demo: setup ## run the gateway with a simulated e-Box and print house
 
 test: setup ## run every test, in parallel
 	$(BIN)/python -m pytest -n auto
+
+memory: setup ## measure by how much memory grows while a 30 MB document is accepted
+	$(BIN)/python load/memory.py
+
+alerts: ## check the alert rules and run their tests (needs promtool)
+	cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
 
 lint: setup ## check style, format and types
 	$(BIN)/ruff check .

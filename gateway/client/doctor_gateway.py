@@ -81,7 +81,7 @@ def examine_rights(
     yield _of_profile(sender, account, profile)
     yield skipped(
         Check.SIGNING_REGISTRATION,
-        "only a signed message shows this, and the gateway has no dry run yet: the first letter will tell",
+        "only a signed message shows this: the first letter will tell, or a dry run (POST /api/v1/messages?mode=check)",
     )
     yield skipped(Check.QUOTA, "the profile is not known") if profile is None else _of_quota(profile)
 

@@ -96,7 +96,7 @@ def account_operations(facts: Facts) -> Sequence[Operation]:
                 Parameter(
                     name="Date",
                     where="header",
-                    schema=text(""),
+                    schema=text(),
                     description="Your clock, as HTTP writes it (RFC 9110, section 6.6.1), to have it compared.",
                 ),
             ),
@@ -130,7 +130,7 @@ def account_operations(facts: Facts) -> Sequence[Operation]:
 _IF_NONE_MATCH: Final = Parameter(
     name="If-None-Match",
     where="header",
-    schema=text(""),
+    schema=text(),
     description="The `ETag` of the copy that you have.",
 )
 

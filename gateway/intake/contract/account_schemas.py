@@ -120,9 +120,9 @@ _DOSSIERS: Final[Mapping[str, Schema]] = {
 _QUOTA: Final = members(
     "Of one day.",
     {
-        "limit": nullable(number(""), "Null: no limit."),
+        "limit": nullable(number(), "Null: no limit."),
         "used": number("By now."),
-        "left": nullable(number(""), "Null: no limit."),
+        "left": nullable(number(), "Null: no limit."),
     },
 )
 
@@ -133,7 +133,7 @@ _ACCOUNT: Final[Mapping[str, Schema]] = {
             "gateway": text("This gateway's name, which messages sign."),
             "serverTime": described(ref("Instant"), "The gateway's clock."),
             "clockSkewSeconds": nullable(
-                number("", minimum=None),
+                number(minimum=None),
                 "How far the request's `Date` is ahead of the gateway's clock. Null: no `Date` came.",
             ),
             "certificate": members(
@@ -149,7 +149,7 @@ _ACCOUNT: Final[Mapping[str, Schema]] = {
                 "For whom you act.",
                 {
                     "enterpriseNumber": ref("EnterpriseNumber"),
-                    "ovoCode": nullable(text("", pattern="^OVO[0-9]{6}$"), "Null: it has none of its own."),
+                    "ovoCode": nullable(text(pattern="^OVO[0-9]{6}$"), "Null: it has none of its own."),
                     "name": text("As registered."),
                 },
             ),

@@ -22,7 +22,7 @@ JSON_BODY_PROBLEMS: Final = frozenset({Kind.MESSAGE_TOO_LARGE, Kind.REQUEST_TIME
 MESSAGE_ID: Final = Parameter(
     name="messageId",
     where="path",
-    schema=text("", format="uuid"),
+    schema=text(format="uuid"),
     description="The gateway's number of the message.",
     required=True,
 )
@@ -32,7 +32,7 @@ _LIMIT: Final = Parameter(
     schema={"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 100},
     description="At most so many.",
 )
-_INSTANT: Final = text("", format="date-time", pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T.*Z$")
+_INSTANT: Final = text(format="date-time", pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T.*Z$")
 
 _SUBMIT_PROBLEMS: Final = frozenset(
     {
@@ -110,13 +110,13 @@ def _submit(facts: Facts) -> Operation:
             Parameter(
                 name="mode",
                 where="query",
-                schema=one_of(["check"], ""),
+                schema=one_of(["check"]),
                 description="A dry run, of which nothing is kept but a line in the log.",
             ),
             Parameter(
                 name="Idempotency-Key",
                 where="header",
-                schema=text("", pattern='^"?[A-Za-z0-9._-]{1,64}"?$'),
+                schema=text(pattern='^"?[A-Za-z0-9._-]{1,64}"?$'),
                 description="Not needed. When sent, it has to equal the signed `Reference`.",
             ),
         ),
@@ -179,20 +179,18 @@ _FOLLOWING: Final = (
             Parameter(
                 name="status",
                 where="query",
-                schema=one_of(meanings.MESSAGE_STATUSES, ""),
+                schema=one_of(meanings.MESSAGE_STATUSES),
                 description="Only messages that stand so now.",
             ),
             Parameter(
                 name="channel",
                 where="query",
-                schema=one_of(meanings.CHANNELS, ""),
+                schema=one_of(meanings.CHANNELS),
                 description="Only messages with a delivery on this channel.",
             ),
             Parameter(name="from", where="query", schema=_INSTANT, description="Accepted then or later."),
             Parameter(name="until", where="query", schema=_INSTANT, description="Accepted then or earlier."),
-            Parameter(
-                name="cursor", where="query", schema=text(""), description="`nextCursor` of the page before this."
-            ),
+            Parameter(name="cursor", where="query", schema=text(), description="`nextCursor` of the page before this."),
             _LIMIT,
         ),
         answers=(
@@ -261,7 +259,7 @@ _FOLLOWING: Final = (
             Parameter(
                 name="after",
                 where="query",
-                schema=text(""),
+                schema=text(),
                 description="`nextCursor` of the page before this; without it, from the oldest event that is kept.",
             ),
             _LIMIT,

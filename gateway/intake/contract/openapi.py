@@ -25,8 +25,8 @@ from gateway.intake.contract.proof_schemas import PROOF_SCHEMAS
 from gateway.intake.contract.shapes import number, ref, text
 from gateway.intake.problems import CONTENT_TYPE, PROBLEMS
 from gateway.intake.routes import Authentication, Route
+from gateway.intake.server import CORRELATION
 
-CORRELATION: Final = "x-correlation-id"
 _CORRELATION_PATTERN: Final = "^[A-Za-z0-9-]{1,36}$"
 _RETRY_AFTER: Final = "Retry-After"
 _CERTIFICATE: Final = "clientCertificate"
@@ -44,27 +44,27 @@ HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
     CORRELATION: {
         "description": "The request's own, or a new one.",
         "required": True,
-        "schema": text("", pattern=_CORRELATION_PATTERN),
+        "schema": text(pattern=_CORRELATION_PATTERN),
     },
     "Location": {
         "description": "Where to follow the message.",
         "required": True,
-        "schema": text("", format="uri"),
+        "schema": text(format="uri"),
     },
     _RETRY_AFTER: {
         "description": "Try again after so many seconds.",
         "required": True,
-        "schema": number("", minimum=1),
+        "schema": number(minimum=1),
     },
-    "Content-Disposition": {"description": "A name for the file.", "required": True, "schema": text("")},
-    "ETag": {"description": "Changes with the file.", "required": True, "schema": text("", pattern='^"[^"]+"$')},
-    "Cache-Control": {"description": "How long it may be kept.", "required": True, "schema": text("")},
+    "Content-Disposition": {"description": "A name for the file.", "required": True, "schema": text()},
+    "ETag": {"description": "Changes with the file.", "required": True, "schema": text(pattern='^"[^"]+"$')},
+    "Cache-Control": {"description": "How long it may be kept.", "required": True, "schema": text()},
 }
 _PARAMETERS: Final = (
     Parameter(
         name=CORRELATION,
         where="header",
-        schema=text("", pattern=_CORRELATION_PATTERN),
+        schema=text(pattern=_CORRELATION_PATTERN),
         description="A number of yours for this request, which comes back. Without a personal number in it.",
     ),
     Parameter(

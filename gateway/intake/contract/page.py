@@ -16,11 +16,12 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from gateway.errors import Kind
-from gateway.intake.contract.openapi import CORRELATION, TO_ANYBODY, TO_CALLERS, UNROUTED
+from gateway.intake.contract.openapi import TO_ANYBODY, TO_CALLERS, UNROUTED
 from gateway.intake.contract.problem_schemas import NOTES, PROBLEM_TYPE
 from gateway.intake.contract.schema_text import limits_of, rows_of, type_of
 from gateway.intake.contract.shapes import Schema
 from gateway.intake.problems import PROBLEMS
+from gateway.intake.server import CORRELATION
 
 _TEMPLATES: Final = files("gateway.intake.contract").joinpath("templates")
 _CODE: Final = re.compile(r"`([^`]+)`")

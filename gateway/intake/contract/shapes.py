@@ -17,15 +17,15 @@ def ref(name: str) -> Schema:
     return {"$ref": COMPONENTS + name}
 
 
-def text(description: str, **keywords: Any) -> Schema:
+def text(description: str | None = None, **keywords: Any) -> Schema:
     """Return a string; keywords are those of JSON Schema, such as `pattern`."""
-    return {"type": "string", **keywords, "description": description}
+    return {"type": "string", **keywords, **_said(description)}
 
 
-def number(description: str, *, minimum: int | None = 0) -> Schema:
+def number(description: str | None = None, *, minimum: int | None = 0) -> Schema:
     """Return an integer."""
     least = {} if minimum is None else {"minimum": minimum}
-    return {"type": "integer", **least, "description": description}
+    return {"type": "integer", **least, **_said(description)}
 
 
 def truth(description: str) -> Schema:
@@ -86,6 +86,10 @@ def choice(meanings: Mapping[str, str], description: str) -> Schema:
     }
 
 
-def one_of(allowed: Iterable[str], description: str) -> Schema:
+def one_of(allowed: Iterable[str], description: str | None = None) -> Schema:
     """Return one of some words that need no explanation."""
-    return {"type": "string", "enum": [str(word) for word in allowed], "description": description}
+    return {"type": "string", "enum": [str(word) for word in allowed], **_said(description)}
+
+
+def _said(description: str | None) -> Schema:
+    return {} if description is None else {"description": description}

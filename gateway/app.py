@@ -26,6 +26,7 @@ from gateway.accept import AcceptDeps, Accepted, AcceptSettings
 from gateway.adapters.base import Foretelling, Proving
 from gateway.adapters.build import build_adapter
 from gateway.adapters.limits import Circuit, LimitedAdapter
+from gateway.admin.decisions import Decided
 from gateway.admin.expiry import Expiries
 from gateway.admin.gauges import Gauges
 from gateway.admin.interface import AdminDeps
@@ -134,9 +135,15 @@ async def running(
             admin_socket = None
             if Part.ADMIN in parts:
                 admin_socket = await _start_admin(
-                    house, stack, deliver=deliver_deps, workers=workers, reloader=reloader, edges=edges
+                    house,
+                    stack,
+                    deliver=deliver_deps,
+                    workers=workers,
+                    sweeper=sweeper,
+                    reloader=reloader,
+                    edges=edges,
                 )
-            ops_port = await _start_ops(house, stack)
+            ops_port, readiness = await _start_ops(house, stack)
             if Part.SWEEPER in parts:
                 sequencer = Sequencer(SequencerSettings(), house.ledger, clock)
                 _run_beside(sweeper.run(), sweeper.stop, "sweeper", stack)
@@ -148,6 +155,7 @@ async def running(
             if Part.INTAKE in parts:
                 intake_port = await _start_intake(house, destinations, workers, edges, stack)
         _run_beside(reloader.run(), reloader.stop, "reloader", stack)
+        stack.callback(readiness.drain)  # the first thing at the end: no new requests are sent here while the rest ends
         yield Running(
             intake_port=intake_port,
             portal_port=portal_port,
@@ -420,7 +428,7 @@ async def _start_portal(house: House, edges: _Edges, stack: AsyncExitStack) -> i
     return await _serve(application, config.bind, context, house.config, stack)
 
 
-async def _start_ops(house: House, stack: AsyncExitStack) -> int:
+async def _start_ops(house: House, stack: AsyncExitStack) -> tuple[int, Readiness]:
     readiness = Readiness(
         make_checks(
             ReadinessDeps(
@@ -437,7 +445,7 @@ async def _start_ops(house: House, stack: AsyncExitStack) -> int:
     expiries = Expiries(certificates=lambda: house.in_force.certificates, client_cas=lambda: house.in_force.client_cas)
     gauges = Gauges(house.metrics, ledger=house.ledger, expiries=expiries, clock=house.clock)
     application = build_ops_app(house.metrics, readiness, refresh=gauges.refresh)
-    return await _serve(application, house.config.ops.bind, None, house.config, stack)
+    return await _serve(application, house.config.ops.bind, None, house.config, stack), readiness
 
 
 async def _serve(
@@ -466,8 +474,19 @@ async def _serve(
 
 
 async def _start_admin(
-    house: House, stack: AsyncExitStack, *, deliver: DeliverDeps, workers: Workers, reloader: Reloader, edges: _Edges
+    house: House,
+    stack: AsyncExitStack,
+    *,
+    deliver: DeliverDeps,
+    workers: Workers,
+    sweeper: Sweeper,
+    reloader: Reloader,
+    edges: _Edges,
 ) -> Path:
+    def on_decided(_decided: Decided) -> None:
+        workers.wake()
+        sweeper.wake()
+
     socket_path = house.config.admin.socket
     deps = AdminDeps(
         deliver=deliver,
@@ -478,7 +497,7 @@ async def _start_admin(
         close_connections=edges.close_connections,
         version=await asyncio.to_thread(version, "document-gateway"),
         started_at=house.clock(),
-        on_decided=lambda _decided: workers.wake(),
+        on_decided=on_decided,
     )
     await stack.enter_async_context(serve_admin(socket_path, deps, house.metrics))
     return socket_path

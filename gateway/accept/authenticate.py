@@ -112,6 +112,6 @@ def _may_not_speak(denial: Denial | None, profile: str | None) -> Refusal:
     if denial is None or (profile is None and denial.rule is Rule.PROFILE_NOT_AUTHORISED):
         return Refusal(
             Kind.PROFILE_NOT_AUTHORISED,
-            "name one of the certificate's profiles in Sender/Profile; it does not have exactly one here",
+            "this certificate does not have exactly one profile here; name one in Sender/Profile",
         )
     return Refusal(Kind(denial.rule), denial.detail)

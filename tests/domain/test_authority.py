@@ -48,6 +48,12 @@ def test_a_registered_processor_may(facts, sender):
     assert rule_of(MAY_SPEAK, processed) is None
 
 
+def test_a_processors_certificate_limited_to_its_own_profiles_has_none_of_another_sender(facts, sender):
+    processed = replace(facts, party=PROCESSOR, sender=sender(processors=frozenset({PROCESSOR})))
+    same_name = replace(processed, certificate_profiles=frozenset({"burgerzaken"}))
+    assert rule_of(MAY_SPEAK, same_name) is Rule.PROFILE_NOT_AUTHORISED
+
+
 def test_suspended_and_inactive_senders_may_not(facts, sender):
     assert rule_of(MAY_SPEAK, replace(facts, suspended=True)) is Rule.SENDER_SUSPENDED
     assert rule_of(MAY_SPEAK, replace(facts, sender=sender(active=False))) is Rule.SENDER_SUSPENDED

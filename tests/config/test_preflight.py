@@ -119,6 +119,17 @@ def test_a_secret_that_others_may_touch_is_told(check: Check, tmp_path: Path, ke
     assert f"is open to others (mode {mode:04o}); chmod 600" in only(check(), f"gateway.toml: {key}")
 
 
+def test_a_secret_that_systemd_hands_over_may_look_open_to_a_group_and_to_nobody_else(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "certs"))
+    (tmp_path / "certs" / "server.key").chmod(0o440)
+    (tmp_path / "certs" / "receipts.key").chmod(0o444)
+    (tmp_path / "api.key").chmod(0o440)
+    found = check()
+    assert set(found) == {"gateway.toml: receipts.key_file", "gateway.toml: providers.house-a.api_key_file"}
+
+
 def test_a_key_of_another_certificate_is_told(check: Check) -> None:
     found = check({"intake/key_file": "certs/gemeente.key"})
     assert "is not the key of the certificate" in only(found, "gateway.toml: intake.key_file")

@@ -17,17 +17,21 @@ import pytest
 from gateway.errors import BlobConflict, BlobMissing, StoreUnavailable
 from gateway.stores.blobs import BlobStore
 from gateway.stores.files import FileBlobs
+from gateway.stores.measured import MeasuredBlobs
 
 STEP = 262_144
 BLOB = UUID("019a0000-0000-7000-8000-00000000abcd")
 OTHER = UUID("019a0000-0000-7000-8000-00000000abce")
 
 
-@pytest.fixture(params=["file"])
+@pytest.fixture(params=["file", "measured file"])
 async def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
     root = tmp_path / "blobs"
     await asyncio.to_thread(root.mkdir)
-    stores: dict[str, Callable[[], BlobStore]] = {"file": lambda: FileBlobs(root)}
+    stores: dict[str, Callable[[], BlobStore]] = {
+        "file": lambda: FileBlobs(root),
+        "measured file": lambda: MeasuredBlobs(FileBlobs(root), lambda _call, _seconds: None),
+    }
     store = stores[request.param]()
     yield store
     await store.close()

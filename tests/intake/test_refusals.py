@@ -16,6 +16,7 @@ from lxml import etree
 from gateway.crypto.manifest import write_message
 from gateway.domain.ids import EnterpriseNumber, Ssin
 from gateway.domain.message import Channel, Message, Recipient
+from gateway.domain.pace import Pace
 from gateway.errors import Kind
 from gateway.intake.problems import PROBLEMS
 
@@ -740,3 +741,16 @@ async def test_a_refused_digest_is_that_of_the_bytes_and_not_of_the_claim(intake
     claimed = replace(message.documents[0], sha256=hashlib.sha256(b"other").hexdigest())
     answer = await sender.post(sender.parts(replace(message, documents=(claimed,))))
     check_problem(answer, Kind.DOCUMENT_MISMATCH, "SHA-256")
+
+
+async def test_a_flood_of_refusals_is_logged_at_the_senders_pace(
+    make_house: Any, inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.accept.stages.Pace", lambda **_: Pace(burst=2, per_s=0.0))
+    house = await make_house()
+    sender = await house.sender()
+    for _ in range(5):
+        assert (await sender.send(category="administrative-fine")).code == "category-not-authorised"
+    look = inside(house)
+    for log, event in (("traffic", "refused"), ("privacy", "message-refused")):
+        assert [entry["ev"] for entry in await look.log(log)].count(event) == 2

@@ -57,7 +57,8 @@ from gateway.preflight import preflight
 from gateway.records.evidence import EvidenceBook
 from gateway.records.sequencer import Sequencer, SequencerSettings
 from gateway.reloading import INTAKE, PORTAL, Reloader
-from gateway.stores.ledger import Claim, Ledger, MessageRecord
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import Claim, MessageRecord
 from gateway.telemetry import Metrics
 
 _log: Final = logging.getLogger(__name__)

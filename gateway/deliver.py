@@ -42,12 +42,12 @@ from gateway.errors import (
 from gateway.records import personal
 from gateway.records.logs import LogBook, Subject
 from gateway.stores.blobs import BlobStore
-from gateway.stores.ledger import (
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import (
     Claim,
     DeliveryChange,
     DeliveryRecord,
     DocumentRecord,
-    Ledger,
     Log,
     LogEntry,
     MessageRecord,

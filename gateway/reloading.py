@@ -39,7 +39,7 @@ from gateway.records.registrations import (
     require_needs_met,
     take_step,
 )
-from gateway.stores.ledger import RegistrationVersion
+from gateway.stores.model import RegistrationVersion
 
 __all__ = ["INTAKE", "PORTAL", "Reloader"]
 

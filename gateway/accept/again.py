@@ -8,10 +8,7 @@ from gateway.crypto.xmlsig import parse_stored
 from gateway.domain.ids import sender_uuid
 from gateway.errors import Kind, Refusal
 from gateway.records import personal
-from gateway.stores.ledger import (
-    KnownReference,
-    MessageRecord,
-)
+from gateway.stores.model import KnownReference, MessageRecord
 
 
 async def known_reference(signed: SignedMessage, deps: AcceptDeps) -> KnownReference | None:

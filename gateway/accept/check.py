@@ -21,7 +21,7 @@ from gateway.domain.message import Channel, Message, Recipient
 from gateway.domain.status import Reason
 from gateway.errors import DeliveryError, FieldError, Kind, Refusal
 from gateway.records.logs import Subject
-from gateway.stores.ledger import Log
+from gateway.stores.model import Log
 
 Forecast = Callable[[str, Channel, Recipient], Awaitable[Reason | None]]
 """Asks a provider, by name, why it would refuse a recipient on a channel; None: it would not, or does not tell."""

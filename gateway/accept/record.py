@@ -20,7 +20,7 @@ from gateway.domain.status import MessageStatus
 from gateway.errors import Refusal
 from gateway.records import personal
 from gateway.records.logs import Subject
-from gateway.stores.ledger import (
+from gateway.stores.model import (
     DeliveryRecord,
     Letterhead,
     Log,

@@ -6,9 +6,7 @@ from gateway.crypto.identity import Peer
 from gateway.domain.message import Message
 from gateway.errors import Kind, Refusal
 from gateway.records.logs import Subject
-from gateway.stores.ledger import (
-    Log,
-)
+from gateway.stores.model import Log
 
 
 async def log_refusal(verified: Verified, peer: Peer, refusal: Refusal, deps: AcceptDeps) -> None:

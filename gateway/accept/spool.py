@@ -19,9 +19,7 @@ from gateway.domain.ids import DocumentId, MessageId, sender_uuid
 from gateway.domain.message import DocumentEntry
 from gateway.errors import FieldError, Kind, Refusal, StoreUnavailable
 from gateway.records import personal
-from gateway.stores.ledger import (
-    DocumentRecord,
-)
+from gateway.stores.model import DocumentRecord
 
 _log: Final = logging.getLogger(__name__)
 _PDF: Final = "application/pdf"

@@ -17,11 +17,8 @@ from gateway.domain.routing import Capability, Route
 from gateway.errors import Refusal
 from gateway.records.logs import LogBook
 from gateway.stores.blobs import BlobStore
-from gateway.stores.ledger import (
-    DocumentRecord,
-    Ledger,
-    MessageRecord,
-)
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import DocumentRecord, MessageRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

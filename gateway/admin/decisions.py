@@ -34,7 +34,12 @@ from gateway.domain.status import (
 )
 from gateway.errors import LeaseLost
 from gateway.records.logs import Subject
-from gateway.stores.ledger import Claim, DeliveryRecord, LogEntry, Settlement
+from gateway.stores.model import (
+    Claim,
+    DeliveryRecord,
+    LogEntry,
+    Settlement,
+)
 
 COMMAND: Final = "ops-decide"
 _NO_LEASE: Final = 0  # the ledger guards a decision by the delivery's action and the message's revision instead

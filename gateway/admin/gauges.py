@@ -7,7 +7,8 @@ from typing import Final
 from gateway.admin.expiry import Expiries
 from gateway.domain.message import Channel
 from gateway.domain.status import NextAction
-from gateway.stores.ledger import Ledger, QueueDepth
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import QueueDepth
 from gateway.telemetry import Metrics
 
 # Those with nothing to do are told as 0: a series that is absent looks like a gateway that is.

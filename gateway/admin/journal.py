@@ -7,7 +7,7 @@ from typing import Final
 from gateway.domain.staff import Role
 from gateway.records.logs import LogBook, Subject
 from gateway.records.registrations import Occasion
-from gateway.stores.ledger import Log, LogEntry
+from gateway.stores.model import Log, LogEntry
 
 ABOUT_NO_MESSAGE: Final = Subject()
 

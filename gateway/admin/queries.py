@@ -13,7 +13,13 @@ from gateway.admin.decisions import Decided, Standing, possible_decisions
 from gateway.crypto.values import format_instant
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.status import is_final
-from gateway.stores.ledger import DeliveryRecord, Ledger, MessageRecord, QueueDepth, TimelineEntry
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import (
+    DeliveryRecord,
+    MessageRecord,
+    QueueDepth,
+    TimelineEntry,
+)
 
 MOST_ROWS: Final = 1_000  # of one list; its `total` tells of more
 _TIMELINE_FIELDS: Final = (

@@ -17,7 +17,7 @@ from gateway.domain.staff import Part, Verb
 from gateway.errors import FieldError
 from gateway.records.logs import Subject
 from gateway.records.registrations import Overtaken, Reloaded, StillNeeded
-from gateway.stores.ledger import Suspension
+from gateway.stores.model import Suspension
 
 APPLY: Final = "senders-apply"
 SUSPEND: Final = "senders-suspend"

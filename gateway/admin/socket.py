@@ -28,7 +28,7 @@ from gateway.admin.routes import ROUTES
 from gateway.domain.calendar import day_of
 from gateway.domain.staff import Person
 from gateway.errors import GatewayError, StoreUnavailable
-from gateway.stores.ledger import LogEntry
+from gateway.stores.model import LogEntry
 from gateway.telemetry import Metrics
 
 _log: Final = logging.getLogger(__name__)

@@ -27,7 +27,8 @@ from gateway.errors import Refused
 from gateway.records import personal
 from gateway.records.retrieval import RetrievalSecrets, new_secrets, retrieval_record
 from gateway.stores.blobs import BlobStore
-from gateway.stores.ledger import DocumentRecord, Ledger, MessageRecord
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import DocumentRecord, MessageRecord
 
 FILENAME: Final = "cover.pdf"
 _DAY: Final = timedelta(days=1)

@@ -18,7 +18,8 @@ from uuid import UUID
 from gateway.errors import StoreUnavailable
 from gateway.records.logs import LogBook, Subject
 from gateway.stores.blobs import BlobStore
-from gateway.stores.ledger import Ledger, Log, MessageRecord
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import Log, MessageRecord
 
 _log: Final = logging.getLogger(__name__)
 _BATCH: Final = 200

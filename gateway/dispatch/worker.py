@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.deliver import DeliverDeps, Outcome, deliver
 from gateway.errors import GatewayError, LeaseLost, StoreUnavailable
-from gateway.stores.ledger import Claim
+from gateway.stores.model import Claim
 
 _log: Final = logging.getLogger(__name__)
 _AFTER_TROUBLE_S: Final = 5.0

@@ -6,7 +6,8 @@ from gateway.crypto.identity import Peer
 from gateway.domain.ids import EnterpriseNumber, InvalidIdentifier, parse_enterprise_number
 from gateway.domain.registration import Registration, Sender
 from gateway.errors import FieldError, Kind, Refusal
-from gateway.stores.ledger import Ledger, MessageFilter, MessageRecord
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import MessageFilter, MessageRecord
 
 ON_BEHALF_OF = "On-Behalf-Of-Enterprise-Number"
 

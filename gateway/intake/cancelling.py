@@ -12,7 +12,14 @@ from gateway.intake import views
 from gateway.intake.caller import Caller
 from gateway.intake.handlers import IntakeDeps, own_message
 from gateway.records.logs import Subject
-from gateway.stores.ledger import DeliveryChange, DeliveryRecord, Log, LogEntry, MessageRecord, Settlement
+from gateway.stores.model import (
+    DeliveryChange,
+    DeliveryRecord,
+    Log,
+    LogEntry,
+    MessageRecord,
+    Settlement,
+)
 
 _CAN_BE_STOPPED: Final = frozenset({MessageStatus.ACCEPTED, MessageStatus.SCHEDULED})
 

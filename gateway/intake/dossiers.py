@@ -16,7 +16,7 @@ from gateway.intake.handlers import IntakeDeps, read_json
 from gateway.intake.views import when
 from gateway.records import personal
 from gateway.records.logs import Subject
-from gateway.stores.ledger import DossierRecord, Log
+from gateway.stores.model import DossierRecord, Log
 
 MAX_DOSSIERS: Final = 1_000
 _EARLIEST: Final = date(1900, 1, 1)  # nobody's dossier is older, and the first days of the calendar have no UTC

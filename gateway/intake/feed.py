@@ -21,7 +21,7 @@ from gateway.errors import FieldError, Kind, Refusal
 from gateway.intake.caller import Caller
 from gateway.intake.handlers import MAX_PAGE, IntakeDeps
 from gateway.intake.views import when
-from gateway.stores.ledger import FeedEvent, FeedPage
+from gateway.stores.model import FeedEvent, FeedPage
 
 _USUAL_PAGE: Final = 100
 _CURSOR: Final = re.compile(r"f1:([0-9a-f]{32}):([0-9a-f]{8}):(0|[1-9][0-9]{0,17})\Z")

@@ -23,7 +23,8 @@ from gateway.intake.caller import Caller
 from gateway.intake.contract.files import Contract
 from gateway.records.evidence import EvidenceBook
 from gateway.records.logs import LogBook
-from gateway.stores.ledger import Ledger, MessageFilter, MessageRecord
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import MessageFilter, MessageRecord
 
 MAX_PAGE: Final = 500
 MAX_STATUS_IDS: Final = 500

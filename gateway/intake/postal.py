@@ -10,7 +10,7 @@ from gateway.errors import DeliveryError, Kind, Refusal
 from gateway.intake.caller import Caller
 from gateway.intake.handlers import IntakeDeps, own_message
 from gateway.intake.views import when
-from gateway.stores.ledger import DeliveryRecord, MessageRecord
+from gateway.stores.model import DeliveryRecord, MessageRecord
 
 _PROOF_OF_POSTING: Final = "proof_of_posting"
 _LATER_S: Final = 60

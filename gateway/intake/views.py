@@ -11,7 +11,7 @@ from uuid import UUID
 from gateway.domain.ids import MessageId
 from gateway.domain.status import MessageStatus, NextAction, is_final
 from gateway.errors import Kind, Refusal
-from gateway.stores.ledger import DeliveryRecord, MessageRecord, TimelineEntry
+from gateway.stores.model import DeliveryRecord, MessageRecord, TimelineEntry
 
 _TIMELINE_FIELDS: Final = ("number", "channel", "status", "reason", "code", "barcode", "nextChannel", "messageStatus")
 _CURSOR_VERSION: Final = "1"

@@ -12,7 +12,7 @@ from gateway.domain.registration import Profile
 from gateway.intake.caller import Caller
 from gateway.intake.handlers import IntakeDeps
 from gateway.intake.views import when
-from gateway.stores.ledger import QuotaUse
+from gateway.stores.model import QuotaUse
 
 _NOTHING = QuotaUse(messages=0, paper=0)
 

@@ -16,7 +16,8 @@ from weakref import WeakValueDictionary
 from gateway.crypto.vault import BlindIndex, Vault
 from gateway.portal.throttle import Throttle, delay, seconds_until
 from gateway.records.retrieval import code_opens, decoy, number_candidates, token_candidates
-from gateway.stores.ledger import Ledger, RetrievalRecord
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import RetrievalRecord
 
 _MOST_CLIENTS: Final = 10_000
 _MOST_UNKNOWN: Final = 10_000

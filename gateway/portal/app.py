@@ -29,7 +29,8 @@ from gateway.portal.words import choose
 from gateway.records.logs import LogBook
 from gateway.records.retrieval import parse_code, parse_number, parse_token
 from gateway.stores.blobs import BlobStore
-from gateway.stores.ledger import Ledger, RetrievalRecord
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import RetrievalRecord
 
 _log: Final = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -23,7 +23,13 @@ from gateway.portal.access import Via
 from gateway.records import personal
 from gateway.records.logs import LogBook, Subject
 from gateway.stores.blobs import BlobStore
-from gateway.stores.ledger import DocumentRecord, Ledger, Log, LogEntry, MessageRecord
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import (
+    DocumentRecord,
+    Log,
+    LogEntry,
+    MessageRecord,
+)
 
 PURPOSE: Final = "retrieval by recipient"
 

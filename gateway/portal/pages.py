@@ -19,7 +19,7 @@ from gateway.portal.letters import Availability, OpenDocument, OpenLetter
 from gateway.portal.sessions import Visit
 from gateway.portal.words import LANGUAGES, WORDS, Choice, Words, show_date, show_size, show_time, show_wait
 from gateway.records.retrieval import show_number
-from gateway.stores.ledger import MessageRecord
+from gateway.stores.model import MessageRecord
 
 STYLE: Final = Path(__file__).with_name("style.css").read_bytes()
 PDF: Final = "application/pdf"

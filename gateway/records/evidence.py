@@ -18,7 +18,8 @@ from gateway.crypto.receipts import ReceiptDocument, ReceiptSigner
 from gateway.domain.message import Channel
 from gateway.domain.status import DeliveryStatus, MessageStatus, Reason
 from gateway.records.logs import leaf_sha256
-from gateway.stores.ledger import EvidenceRecord, Ledger, MessageRecord, TimelineEntry
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import EvidenceRecord, MessageRecord, TimelineEntry
 
 # Events of ETSI EN 319 522-3, table 2. What is not here has no counterpart: it is stated under our own word alone.
 _OF_MESSAGES: Final[Mapping[str, str]] = {

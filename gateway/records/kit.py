@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.crypto.certs import parse_certificate
-from gateway.stores.ledger import MessageRecord
+from gateway.stores.model import MessageRecord
 
 RECEIPT_JWS: Final = "receipt.jws"
 RECEIPT_XML: Final = "receipt.xml"

@@ -23,7 +23,8 @@ from gateway.crypto.vault import Dek, Vault
 from gateway.domain.ids import DeliveryId, EnterpriseNumber, MessageId, sender_uuid
 from gateway.domain.message import Recipient
 from gateway.records.personal import recipient_index
-from gateway.stores.ledger import Ledger, Log, LogEntry
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import Log, LogEntry
 
 _LEAF: Final = b"\x00"
 _BLINDING_BYTES: Final = 32

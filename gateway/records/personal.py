@@ -12,7 +12,7 @@ from typing import Any, Final
 from gateway.crypto.vault import BlindIndex, Dek
 from gateway.domain.ids import DocumentId, EnterpriseNumber, MessageId, Ssin
 from gateway.domain.message import PostalAddress, Recipient
-from gateway.stores.ledger import DocumentRecord, MessageRecord
+from gateway.stores.model import DocumentRecord, MessageRecord
 
 TABLE: Final = "message"
 LABEL_SSIN: Final = "dgw.insz"

@@ -14,7 +14,8 @@ from gateway.domain.needs import Need, unmet_needs
 from gateway.domain.registration import Registration
 from gateway.errors import GatewayError
 from gateway.records.logs import LogBook, Subject
-from gateway.stores.ledger import Ledger, Log, LogEntry, RegistrationVersion
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import Log, LogEntry, RegistrationVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

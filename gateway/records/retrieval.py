@@ -22,7 +22,7 @@ from uuid import UUID
 
 from gateway.crypto.vault import BlindIndex
 from gateway.domain.ids import DeliveryId, MessageId
-from gateway.stores.ledger import RetrievalRecord
+from gateway.stores.model import RetrievalRecord
 
 LABEL_TOKEN: Final = "dgw.token"  # noqa: S105 the label of a keyed hash, no secret
 LABEL_NUMBER: Final = "dgw.number"

@@ -42,15 +42,15 @@ from gateway.records import personal
 from gateway.records.logs import LogBook
 from gateway.records.registrations import Occasion, Reloaded
 from gateway.stores.files import FileBlobs
-from gateway.stores.ledger import (
+from gateway.stores.ledger import Ledger
+from gateway.stores.local_keys import LocalKeyring
+from gateway.stores.model import (
     DeliveryRecord,
     DocumentRecord,
-    Ledger,
     Letterhead,
     MessageRecord,
     NewMessage,
 )
-from gateway.stores.local_keys import LocalKeyring
 from gateway.stores.sqlite.ledger import SqliteLedger
 from gateway.telemetry import Metrics
 

@@ -11,7 +11,7 @@ from gateway.domain.message import Channel
 from gateway.domain.retention import CopyState
 from gateway.domain.status import DELIVERY_MOVES, DeliveryStatus, MessageStatus, NextAction, Reason
 from gateway.errors import Unreachable
-from gateway.stores.ledger import DeliveryRecord
+from gateway.stores.model import DeliveryRecord
 
 EBOX, PRINT = Channel.EBOX_CITIZEN, Channel.PRINT
 FALLBACK = frozenset({"refused"})

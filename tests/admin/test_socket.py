@@ -18,7 +18,7 @@ from gateway.domain.ids import MessageId
 from gateway.domain.message import Channel
 from gateway.domain.staff import Part, Role, SecurityMatrix, Staff, Verb
 from gateway.errors import KeyringRefused, StoreUnavailable
-from gateway.stores.ledger import LogEntry, MessageRecord
+from gateway.stores.model import LogEntry, MessageRecord
 
 EBOX = Channel.EBOX_CITIZEN
 READS = [route for route in ROUTES if route.method == "GET"]

@@ -32,7 +32,7 @@ from gateway.domain.authority import MAY_SEND, MAY_SPEAK, Facts
 from gateway.domain.ids import EnterpriseNumber, MessageId, Ssin
 from gateway.domain.message import Channel, Message, PrintOptions, PrintProduct, Recipient
 from gateway.domain.registration import Authorisation, Contact, Profile, RecipientRule, Sender
-from gateway.stores.ledger import Suspension
+from gateway.stores.model import Suspension
 
 if TYPE_CHECKING:
     from tests.plugins.house import ADDRESS, Answer, House, MakeHouse, SenderHand

@@ -19,13 +19,13 @@ from gateway.domain.message import Channel, Cover, Lane, PrintOptions, PrintProd
 from gateway.domain.retention import CopyState, Keep
 from gateway.domain.routing import Route, SkippedChannel
 from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
-from gateway.stores.ledger import (
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import (
     Claim,
     DeliveryChange,
     DeliveryRecord,
     DocumentRecord,
     DossierRecord,
-    Ledger,
     Letterhead,
     Log,
     LogEntry,

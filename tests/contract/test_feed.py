@@ -13,12 +13,12 @@ from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.retention import CopyState, Keep
 from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
 from gateway.errors import LeaseLost, QuotaUsedUp, Refusal
-from gateway.stores.ledger import (
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import (
     Claim,
     EvidenceRecord,
     FeedEvent,
     FeedPage,
-    Ledger,
     Log,
     LogEntry,
     MessageRecord,

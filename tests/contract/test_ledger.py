@@ -18,11 +18,11 @@ from gateway.domain.retention import CopyState, Keep
 from gateway.domain.routing import Route
 from gateway.domain.status import DeliveryStatus, InvalidMove, MessageStatus, NextAction
 from gateway.errors import Kind, LeaseLost, Refusal, StoreUnavailable
-from gateway.stores.ledger import (
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import (
     Claim,
     DeliveryRecord,
     KnownReference,
-    Ledger,
     Log,
     MessageFilter,
     MessageRecord,

@@ -29,7 +29,8 @@ from gateway.simulators.print_house import PrintHouseSimulator
 from gateway.simulators.records import Call
 from gateway.simulators.serve import Simulators
 from gateway.simulators.tokens import Client
-from gateway.stores.ledger import Ledger, MessageRecord
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import MessageRecord
 
 if TYPE_CHECKING:
     from tests.plugins.house import House, MakeHouse, SenderHand

@@ -11,7 +11,7 @@ import pytest
 from gateway.deliver import Outcome, deliver
 from gateway.dispatch.worker import Workers, WorkerSettings
 from gateway.errors import LeaseLost
-from gateway.stores.ledger import Claim
+from gateway.stores.model import Claim
 
 LEASE = timedelta(seconds=60)
 SETTLES = {"settle_s": 60}

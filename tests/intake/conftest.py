@@ -18,7 +18,7 @@ import pytest
 import tomli_w
 
 from gateway.app import Part as RunningPart
-from gateway.stores.ledger import MessageFilter
+from gateway.stores.model import MessageFilter
 
 if TYPE_CHECKING:
     from tests.plugins.house import Answer, House, multipart

@@ -30,7 +30,8 @@ from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
 from gateway.records import personal
 from gateway.records.logs import LogBook
 from gateway.stores.files import FileBlobs
-from gateway.stores.ledger import (
+from gateway.stores.local_keys import LocalKeyring
+from gateway.stores.model import (
     DeliveryChange,
     DeliveryRecord,
     DocumentRecord,
@@ -39,7 +40,6 @@ from gateway.stores.ledger import (
     NewMessage,
     Settlement,
 )
-from gateway.stores.local_keys import LocalKeyring
 from gateway.stores.sqlite.ledger import SqliteLedger
 
 START = datetime(2026, 11, 22, 10, tzinfo=UTC)

@@ -23,7 +23,7 @@ from gateway.records.retrieval import (
     show_number,
     token_candidates,
 )
-from gateway.stores.ledger import RetrievalRecord
+from gateway.stores.model import RetrievalRecord
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 DELIVERY, OTHER_DELIVERY = DeliveryId(UUID(int=1)), DeliveryId(UUID(int=2))

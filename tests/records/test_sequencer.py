@@ -13,7 +13,7 @@ import pytest
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.errors import StoreUnavailable
 from gateway.records.sequencer import Sequencer, SequencerSettings
-from gateway.stores.ledger import FeedPage, Log, LogEntry
+from gateway.stores.model import FeedPage, Log, LogEntry
 from gateway.stores.sqlite.ledger import SqliteLedger
 
 START = datetime(2026, 11, 22, 10, tzinfo=UTC)

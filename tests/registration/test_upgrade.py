@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import pytest
 
-from gateway.stores.ledger import RegistrationVersion
+from gateway.stores.model import RegistrationVersion
 from gateway.stores.sqlite.ledger import SqliteLedger
 from gateway.stores.sqlite.migrating import migrate, migrations
 

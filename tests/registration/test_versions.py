@@ -14,7 +14,7 @@ import rfc8785
 from gateway.config.reader import ConfigInvalid
 from gateway.domain.staff import Role
 from gateway.records.registrations import StillNeeded
-from gateway.stores.ledger import RegistrationVersion
+from gateway.stores.model import RegistrationVersion
 
 GEMEENTE, BELASTING = "0406798006", "0566988259"
 

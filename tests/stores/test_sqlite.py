@@ -20,7 +20,7 @@ import pytest
 from gateway.crypto.vault import DekRow, KekRow
 from gateway.domain.ids import EnterpriseNumber, MessageId, uuid7
 from gateway.errors import StoreInUse, StoreUnavailable
-from gateway.stores.ledger import Log, LogEntry
+from gateway.stores.model import Log, LogEntry
 from gateway.stores.sqlite import keys, logs
 from gateway.stores.sqlite.ledger import SqliteLedger
 from gateway.stores.sqlite.migrating import Migration, migrate, migrations
@@ -426,7 +426,7 @@ HOLDS_IT = """
 import asyncio, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from gateway.stores.ledger import Suspension
+from gateway.stores.model import Suspension
 from gateway.stores.sqlite.ledger import SqliteLedger
 
 async def main():

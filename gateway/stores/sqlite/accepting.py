@@ -10,7 +10,12 @@ import apsw
 from gateway.domain.calendar import end_of
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.errors import Kind, Refusal
-from gateway.stores.ledger import KnownReference, MessageRecord, NewMessage, QuotaUse
+from gateway.stores.model import (
+    KnownReference,
+    MessageRecord,
+    NewMessage,
+    QuotaUse,
+)
 from gateway.stores.sqlite.erasing import refuse_tombstones
 from gateway.stores.sqlite.keys import add_deks
 from gateway.stores.sqlite.logs import append

@@ -11,7 +11,12 @@ from gateway.crypto.vault import DekRow
 from gateway.domain.message import Lane
 from gateway.domain.status import DeliveryStatus, advance_delivery
 from gateway.errors import LeaseLost, QuotaUsedUp
-from gateway.stores.ledger import Claim, DocumentRecord, PaperQuota, RetrievalRecord
+from gateway.stores.model import (
+    Claim,
+    DocumentRecord,
+    PaperQuota,
+    RetrievalRecord,
+)
 from gateway.stores.sqlite.erasing import refuse_tombstones
 from gateway.stores.sqlite.keys import add_deks
 from gateway.stores.sqlite.retrieving import insert_retrieval

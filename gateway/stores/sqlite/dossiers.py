@@ -9,7 +9,7 @@ import apsw
 
 from gateway.crypto.vault import DekRow
 from gateway.domain.ids import EnterpriseNumber
-from gateway.stores.ledger import DossierRecord
+from gateway.stores.model import DossierRecord
 from gateway.stores.sqlite.keys import add_deks
 from gateway.stores.sqlite.rows import Row, from_ms, from_ms_or_null, to_ms, to_ms_or_null
 

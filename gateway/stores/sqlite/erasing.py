@@ -9,7 +9,7 @@ import apsw
 
 from gateway.domain.ids import DocumentId
 from gateway.errors import StoreUnavailable
-from gateway.stores.ledger import LogEntry, MessageRecord
+from gateway.stores.model import LogEntry, MessageRecord
 from gateway.stores.sqlite.keys import destroy_document_keys
 from gateway.stores.sqlite.logs import append
 from gateway.stores.sqlite.messages import SELECT_MESSAGES, load_messages

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import apsw
 
 from gateway.domain.ids import DeliveryId, EnterpriseNumber, MessageId
-from gateway.stores.ledger import FeedEvent, FeedPage
+from gateway.stores.model import FeedEvent, FeedPage
 from gateway.stores.sqlite.rows import Row, from_ms, to_ms
 
 # One page looks at no more events than this, however few of them the reader may see.

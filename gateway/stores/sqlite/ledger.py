@@ -16,7 +16,7 @@ from uuid import UUID
 from gateway.crypto.vault import DekRow, IndexKeyRow, KekRow
 from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId
 from gateway.domain.needs import LiveUse
-from gateway.stores.ledger import (
+from gateway.stores.model import (
     Claim,
     DeliveryRecord,
     DocumentRecord,

@@ -7,7 +7,7 @@ from uuid import UUID
 import apsw
 
 from gateway.domain.ids import DeliveryId, MessageId
-from gateway.stores.ledger import LogEntry, TimelineEntry
+from gateway.stores.model import LogEntry, TimelineEntry
 from gateway.stores.sqlite.rows import Row, from_ms, to_ms
 
 _INSERT: Final = """

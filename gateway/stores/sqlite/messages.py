@@ -13,7 +13,12 @@ from gateway.domain.message import Channel, Cover, Lane, PrintOptions, PrintProd
 from gateway.domain.retention import CopyState
 from gateway.domain.routing import Route, SkippedChannel
 from gateway.domain.status import MessageStatus
-from gateway.stores.ledger import DeliveryRecord, DocumentRecord, Letterhead, MessageRecord
+from gateway.stores.model import (
+    DeliveryRecord,
+    DocumentRecord,
+    Letterhead,
+    MessageRecord,
+)
 from gateway.stores.sqlite.rows import (
     Row,
     deliveries_of,

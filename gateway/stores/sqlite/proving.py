@@ -6,7 +6,7 @@ from typing import Final
 import apsw
 
 from gateway.domain.ids import MessageId
-from gateway.stores.ledger import EvidenceRecord
+from gateway.stores.model import EvidenceRecord
 from gateway.stores.sqlite.rows import from_ms, to_ms
 
 _SELECT: Final = "SELECT number, jws, signed_at FROM evidence WHERE message_id = ? ORDER BY number"

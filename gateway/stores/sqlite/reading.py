@@ -10,7 +10,7 @@ import apsw
 
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.status import MessageStatus
-from gateway.stores.ledger import MessageFilter, MessageRecord, Page
+from gateway.stores.model import MessageFilter, MessageRecord, Page
 from gateway.stores.sqlite.messages import SELECT_MESSAGES, load_messages
 from gateway.stores.sqlite.rows import blobs, to_ms_or_null
 

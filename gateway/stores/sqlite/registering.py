@@ -7,7 +7,7 @@ import apsw
 
 from gateway.domain.ids import EnterpriseNumber
 from gateway.domain.needs import LiveUse
-from gateway.stores.ledger import LogEntry, RegistrationVersion, Suspension
+from gateway.stores.model import LogEntry, RegistrationVersion, Suspension
 from gateway.stores.sqlite.logs import append
 from gateway.stores.sqlite.messages import route_of
 from gateway.stores.sqlite.rows import from_ms, to_ms

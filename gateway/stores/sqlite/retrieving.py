@@ -8,7 +8,7 @@ from uuid import UUID
 import apsw
 
 from gateway.domain.ids import DeliveryId, MessageId
-from gateway.stores.ledger import LogEntry, RetrievalRecord
+from gateway.stores.model import LogEntry, RetrievalRecord
 from gateway.stores.sqlite.logs import append
 from gateway.stores.sqlite.rows import Row, from_ms, from_ms_or_null, to_ms, to_ms_or_null
 

@@ -14,7 +14,7 @@ import apsw
 from gateway.domain.ids import DeliveryId, DocumentId, MessageId
 from gateway.domain.message import Channel, Lane
 from gateway.domain.status import DeliveryStatus, NextAction
-from gateway.stores.ledger import DeliveryRecord, DocumentRecord
+from gateway.stores.model import DeliveryRecord, DocumentRecord
 
 Row = tuple[Any, ...]
 

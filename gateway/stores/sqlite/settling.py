@@ -8,7 +8,7 @@ import apsw
 from gateway.domain.ids import DeliveryId, MessageId
 from gateway.domain.status import DeliveryStatus, MessageStatus, advance_delivery, advance_message
 from gateway.errors import LeaseLost
-from gateway.stores.ledger import Claim, DeliveryChange, Settlement
+from gateway.stores.model import Claim, DeliveryChange, Settlement
 from gateway.stores.sqlite.logs import append
 from gateway.stores.sqlite.rows import insert_delivery, to_ms, to_ms_or_null
 

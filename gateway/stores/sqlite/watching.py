@@ -5,7 +5,7 @@ from typing import Final
 
 import apsw
 
-from gateway.stores.ledger import DeliveryRecord, QueueDepth
+from gateway.stores.model import DeliveryRecord, QueueDepth
 from gateway.stores.sqlite.rows import SELECT_DELIVERIES, delivery_of, from_ms_or_null, to_ms
 
 _TO_DECIDE: Final = (

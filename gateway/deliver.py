@@ -244,17 +244,17 @@ def _postponed(letter: Letter, deps: DeliverDeps) -> Outcome:
 async def _begin(
     letter: Letter, destination: Destination, deps: DeliverDeps, *, paper: PaperQuota | None = None
 ) -> Letter:
-    now = deps.clock()
-    deadline_at = now + timedelta(seconds=destination.attempt_timeout_s)
-    reconcile_at = deadline_at + timedelta(seconds=destination.settle_s)
     number = await deps.ledger.begin_attempt(
-        letter.claim, now=now, deadline_at=deadline_at, reconcile_at=reconcile_at, paper=paper
+        letter.claim,
+        longest=timedelta(seconds=destination.attempt_timeout_s),
+        settle=timedelta(seconds=destination.settle_s),
+        paper=paper,
     )
     delivery = replace(
         letter.delivery,
         status=DeliveryStatus.DISPATCHING,
         attempts=number,
-        first_attempt_at=letter.delivery.first_attempt_at or now,
+        first_attempt_at=letter.delivery.first_attempt_at or deps.clock(),
     )
     return replace(letter, claim=replace(letter.claim, delivery=delivery))
 

@@ -14,7 +14,7 @@ from gateway.errors import GatewayError, LeaseLost, StoreUnavailable
 from gateway.stores.model import Claim
 
 _log: Final = logging.getLogger(__name__)
-_AFTER_TROUBLE_S: Final = 5.0
+_AFTER_TROUBLE: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,6 @@ class Workers:
         try:
             return await self._deps.ledger.claim(
                 self._settings.name,
-                now=self._deps.clock(),
                 lease=self._settings.lease,
                 limit=min(free.values()),  # so that they may all be for one provider
                 providers=free.keys(),
@@ -117,9 +116,8 @@ class Workers:
 
     async def _give_back(self, claim: Claim) -> None:
         """Return a delivery on which no call was begun; one in the middle of a call waits for its own time."""
-        due_at = self._deps.clock() + timedelta(seconds=_AFTER_TROUBLE_S)
         with contextlib.suppress(StoreUnavailable):  # the lease ends by itself
-            await self._deps.ledger.release(claim, due_at)
+            await self._deps.ledger.release(claim, _AFTER_TROUBLE)
 
     async def _pause(self, longest_s: float) -> None:
         with contextlib.suppress(TimeoutError):

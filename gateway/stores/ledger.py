@@ -182,9 +182,11 @@ class Ledger(Protocol):
         ...
 
     # delivery
-    async def claim(
-        self, worker: str, *, now: datetime, lease: timedelta, limit: int, providers: Collection[str]
-    ) -> list[Claim]:
+    async def now(self) -> datetime:
+        """Return the time on the store's clock, by which leases begin and end and deliveries fall due."""
+        ...
+
+    async def claim(self, worker: str, *, lease: timedelta, limit: int, providers: Collection[str]) -> list[Claim]:
         """Lease up to `limit` due deliveries of these providers; single letters before bulk, then the longest due."""
         ...
 
@@ -192,15 +194,15 @@ class Ledger(Protocol):
         self,
         claim: Claim,
         *,
-        now: datetime,
-        deadline_at: datetime,
-        reconcile_at: datetime,
+        longest: timedelta,
+        settle: timedelta,
         paper: PaperQuota | None = None,
     ) -> int:
         """
         Write down that a provider is about to be called: status dispatching, the message in delivery, a numbered
-        attempt, and the time from which anybody who finds it still dispatching must reconcile it. Return the attempt's
-        number. With `paper`, the first attempt of a delivery counts against that quota.
+        attempt that is over after `longest`, and that from `settle` later anybody who finds it still dispatching must
+        reconcile it. Return the attempt's number. With `paper`, the first attempt of a delivery counts against that
+        quota.
 
         Raises:
             LeaseLost: somebody else holds it.
@@ -208,9 +210,9 @@ class Ledger(Protocol):
         """
         ...
 
-    async def renew(self, claim: Claim, lease_until: datetime) -> Claim:
+    async def renew(self, claim: Claim, lease: timedelta) -> Claim:
         """
-        Keep a delivery for longer.
+        Keep a delivery until `lease` from now.
 
         Raises:
             LeaseLost: somebody else holds it.
@@ -226,9 +228,9 @@ class Ledger(Protocol):
         """
         ...
 
-    async def release(self, claim: Claim, due_at: datetime) -> None:
+    async def release(self, claim: Claim, delay: timedelta) -> None:
         """
-        Give a lease back; due again at `due_at`, or later where it already was (a call that began waits for its
+        Give a lease back; due again after `delay`, or later where it already was (a call that began waits for its
         time). Without effect when the lease was lost.
         """
         ...

@@ -143,9 +143,7 @@ class Office:
 
     async def work(self) -> list[DeliveryId]:
         """Do what is due, as the workers would, once."""
-        claims = await self.ledger.claim(
-            "test", now=self.clock(), lease=timedelta(minutes=1), limit=10, providers=list(self.providers)
-        )
+        claims = await self.ledger.claim("test", lease=timedelta(minutes=1), limit=10, providers=list(self.providers))
         for claim in claims:
             await deliver(claim, self.deps)
         return [claim.delivery.delivery_id for claim in claims]

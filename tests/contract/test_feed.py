@@ -36,12 +36,27 @@ SENDER = EnterpriseNumber("0406798006")
 OTHER_SENDER = EnterpriseNumber("0316380841")
 
 
+class Place:
+    """Where the ledger of the running test lives; its clock is moved here."""
+
+    store: Any
+
+
+PLACE = Place()
+
+
+@pytest.fixture(autouse=True)
+def place(store: Any) -> None:
+    PLACE.store = store
+
+
 async def claim(ledger: Ledger, *, now: datetime = NOW) -> list[Claim]:
-    return await ledger.claim("w1", now=now, lease=HOUR, limit=100, providers=["house-a"])
+    PLACE.store.now = now
+    return await ledger.claim("w1", lease=HOUR, limit=100, providers=["house-a"])
 
 
 async def begin(ledger: Ledger, claimed: Claim) -> int:
-    return await ledger.begin_attempt(claimed, now=NOW, deadline_at=NOW + MINUTE, reconcile_at=NOW + 5 * MINUTE)
+    return await ledger.begin_attempt(claimed, longest=MINUTE, settle=4 * MINUTE)
 
 
 async def read(ledger: Ledger, message_id: MessageId) -> MessageRecord:
@@ -103,12 +118,12 @@ async def test_cancelling_fences_a_worker_that_has_not_begun(
     for work in (
         lambda: begin(ledger, claimed),
         lambda: ledger.settle(claimed, records.settlement(message_revision=1)),
-        lambda: ledger.renew(claimed, NOW + DAY),
+        lambda: ledger.renew(claimed, DAY),
         lambda: ledger.attach_cover(claimed, records.document(dek.dek_id, kind="cover"), dek, None),
     ):
         with pytest.raises(LeaseLost):
             await work()
-    await ledger.release(claimed, NOW)
+    await ledger.release(claimed, timedelta())
     assert await claim(ledger, now=NOW + 9 * DAY) == []
     assert await store.attempts(claimed.delivery.delivery_id) == []
 
@@ -493,7 +508,7 @@ async def test_paper_is_counted_exactly_under_concurrency_and_only_once_for_a_de
 
     async def try_it(claimed: Claim) -> bool:
         try:
-            await ledger.begin_attempt(claimed, now=NOW, deadline_at=NOW + MINUTE, reconcile_at=NOW + HOUR, paper=paper)
+            await ledger.begin_attempt(claimed, longest=MINUTE, settle=HOUR, paper=paper)
         except QuotaUsedUp:
             return False
         return True

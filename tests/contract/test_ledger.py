@@ -41,8 +41,23 @@ SENDER = EnterpriseNumber("0406798006")
 OTHER_SENDER = EnterpriseNumber("0316380841")
 
 
+class Place:
+    """Where the ledger of the running test lives; its clock is moved here."""
+
+    store: Any
+
+
+PLACE = Place()
+
+
+@pytest.fixture(autouse=True)
+def place(store: Any) -> None:
+    PLACE.store = store
+
+
 async def claim(ledger: Ledger, *, worker: str = "w1", now: datetime = NOW, limit: int = 100) -> list[Claim]:
-    return await ledger.claim(worker, now=now, lease=HOUR, limit=limit, providers=["house-a", "bosa"])
+    PLACE.store.now = now
+    return await ledger.claim(worker, lease=HOUR, limit=limit, providers=["house-a", "bosa"])
 
 
 async def claim_one(ledger: Ledger, new: NewMessage, *, worker: str = "w1", now: datetime = NOW) -> Claim:
@@ -52,7 +67,8 @@ async def claim_one(ledger: Ledger, new: NewMessage, *, worker: str = "w1", now:
 
 
 async def begin(ledger: Ledger, claimed: Claim, now: datetime = NOW) -> int:
-    return await ledger.begin_attempt(claimed, now=now, deadline_at=now + MINUTE, reconcile_at=now + 5 * MINUTE)
+    PLACE.store.now = now
+    return await ledger.begin_attempt(claimed, longest=MINUTE, settle=4 * MINUTE)
 
 
 async def read(ledger: Ledger, message_id: MessageId) -> MessageRecord:
@@ -471,8 +487,8 @@ async def test_only_what_is_due_for_a_worker_of_these_providers_is_claimed(ledge
         records.new(delivery={"next_action": NextAction.NONE}),
     ):
         await ledger.record(new)
-    assert await ledger.claim("w1", now=NOW, lease=HOUR, limit=10, providers=[]) == []
-    assert await ledger.claim("w1", now=NOW, lease=HOUR, limit=0, providers=["house-a"]) == []
+    assert await ledger.claim("w1", lease=HOUR, limit=10, providers=[]) == []
+    assert await ledger.claim("w1", lease=HOUR, limit=0, providers=["house-a"]) == []
     (claimed,) = await claim(ledger)
     assert claimed == Claim(
         delivery=due.message.deliveries[0], worker="w1", lease_token=claimed.lease_token, lease_until=NOW + HOUR
@@ -522,7 +538,7 @@ async def test_a_delivery_is_claimed_again_only_after_its_lease_and_with_a_highe
 
 async def test_a_renewed_lease_keeps_others_away_for_longer(ledger: Ledger, records: Any) -> None:
     first = await claim_one(ledger, records.new())
-    renewed = await ledger.renew(first, NOW + 3 * HOUR)
+    renewed = await ledger.renew(first, 3 * HOUR)
     assert renewed == replace(first, lease_until=NOW + 3 * HOUR)
     assert await claim(ledger, now=NOW + 2 * HOUR) == []
     await ledger.settle(renewed, records.settlement(records.change(status=DeliveryStatus.CANCELLED)))
@@ -530,10 +546,10 @@ async def test_a_renewed_lease_keeps_others_away_for_longer(ledger: Ledger, reco
 
 async def test_a_released_delivery_is_due_again_when_its_worker_said(ledger: Ledger, records: Any) -> None:
     first = await claim_one(ledger, records.new())
-    await ledger.release(first, NOW + MINUTE)
+    await ledger.release(first, MINUTE)
     assert await claim(ledger) == []
     (second,) = await claim(ledger, now=NOW + MINUTE)
-    await ledger.release(first, NOW)  # by the worker that gave it back already
+    await ledger.release(first, timedelta())  # by the worker that gave it back already
     assert (await delivery_of(ledger, second)).due_at == NOW + MINUTE
     assert await claim(ledger, now=NOW + 2 * MINUTE) == []
 
@@ -543,7 +559,7 @@ async def test_a_call_that_began_waits_for_its_time_although_its_lease_is_given_
 ) -> None:
     claimed = await claim_one(ledger, records.new())
     await begin(ledger, claimed)
-    await ledger.release(claimed, NOW)
+    await ledger.release(claimed, timedelta())
     assert await claim(ledger, now=NOW + 4 * MINUTE) == []
     (found,) = await claim(ledger, now=NOW + 5 * MINUTE)
     assert found.delivery.next_action == NextAction.RECONCILE
@@ -552,7 +568,7 @@ async def test_a_call_that_began_waits_for_its_time_although_its_lease_is_given_
 Act = Callable[[Ledger, Any, Claim], Any]
 ACTS: dict[str, Act] = {
     "begin": lambda ledger, _records, claimed: begin(ledger, claimed),
-    "renew": lambda ledger, _records, claimed: ledger.renew(claimed, NOW + 9 * HOUR),
+    "renew": lambda ledger, _records, claimed: ledger.renew(claimed, 9 * HOUR),
     "settle": lambda ledger, records, claimed: ledger.settle(
         claimed, records.settlement(logs=(records.log(message_id=claimed.delivery.message_id),))
     ),
@@ -562,7 +578,7 @@ ACTS: dict[str, Act] = {
 }
 LOSSES: dict[str, Act] = {
     "claimed by another": lambda ledger, _records, claimed: claim(ledger, worker="w2", now=claimed.lease_until),
-    "given back": lambda ledger, _records, claimed: ledger.release(claimed, NOW),
+    "given back": lambda ledger, _records, claimed: ledger.release(claimed, timedelta()),
     "settled": lambda ledger, records, claimed: ledger.settle(
         claimed, records.settlement(records.change(status=DeliveryStatus.DISPATCHING))
     ),
@@ -635,7 +651,7 @@ async def test_every_attempt_is_kept_with_its_end_when_it_had_one(store: Any, le
 
 async def test_an_attempt_keeps_the_delivery_until_its_deadline(ledger: Ledger, records: Any) -> None:
     claimed = await claim_one(ledger, records.new())
-    await ledger.begin_attempt(claimed, now=NOW, deadline_at=NOW + 2 * HOUR, reconcile_at=NOW + MINUTE)
+    await ledger.begin_attempt(claimed, longest=2 * HOUR, settle=timedelta())
     assert await claim(ledger, worker="w2", now=NOW + 2 * HOUR - timedelta(milliseconds=1)) == []
     assert len(await claim(ledger, worker="w2", now=NOW + 2 * HOUR)) == 1
 
@@ -759,7 +775,7 @@ async def test_a_move_that_is_not_allowed_changes_nothing(
     with pytest.raises(InvalidMove):
         await ledger.settle(claimed, records.settlement(records.change(status=delivery), message_status=message))
     assert await read(ledger, new.message.message_id) == new.message
-    await ledger.renew(claimed, NOW + HOUR)  # the lease is still held
+    await ledger.renew(claimed, HOUR)  # the lease is still held
 
 
 async def test_a_settlement_whose_last_part_fails_leaves_nothing(ledger: Ledger, records: Any) -> None:

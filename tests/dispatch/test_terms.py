@@ -112,7 +112,7 @@ async def test_a_letter_is_kept_back_until_its_first_moment(bench: Any, channel:
     assert (view["status"], view["final"]) == ("scheduled", False)
     bench.clock.leap_to(first_moment - timedelta(minutes=1))
     providers = bench.house.config.providers
-    assert await bench.ledger.claim("x", now=bench.clock(), lease=timedelta(1), limit=9, providers=providers) == []
+    assert await bench.ledger.claim("x", lease=timedelta(1), limit=9, providers=providers) == []
     record = await bench.settled(message_id)
     assert record.status == "delivered"
     kept = [*bench.ebox.records.kept, *bench.print_house.records.kept]

@@ -84,9 +84,7 @@ def own_pdf(bench: Any, number: int) -> bytes:
 
 
 async def claimable(bench: Any) -> list[Claim]:
-    found: list[Claim] = await bench.ledger.claim(
-        "somebody", now=bench.clock(), lease=LEASE, limit=10, providers=["bosa", "house-a"]
-    )
+    found: list[Claim] = await bench.ledger.claim("somebody", lease=LEASE, limit=10, providers=["bosa", "house-a"])
     return found
 
 

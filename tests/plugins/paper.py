@@ -177,9 +177,7 @@ class Paper:
         deks_rows = tuple(dek.row for dek in deks)
         new = NewMessage(message=record, deks=deks_rows, logs=(), day=self.clock().date(), messages_per_day=None)
         assert await self.ledger.record(new) is None
-        claims = await self.ledger.claim(
-            "test", now=self.clock(), lease=timedelta(minutes=10), limit=100, providers=[PROVIDER]
-        )
+        claims = await self.ledger.claim("test", lease=timedelta(minutes=10), limit=100, providers=[PROVIDER])
         (claim,) = [claim for claim in claims if claim.delivery.message_id == message_id]
         return Letter(claim=claim, record=record, meta=meta, recipient=recipient, attention_of=None)
 
@@ -212,8 +210,7 @@ class Paper:
     async def settle(self, paper: PaperLetter, status: DeliveryStatus, message: MessageStatus, keep: Keep) -> None:
         """Say what the print house did with a covered letter."""
         now, claim = self.clock(), paper.letter.claim
-        until = now + timedelta(minutes=1)
-        await self.ledger.begin_attempt(claim, now=now, deadline_at=until, reconcile_at=until)
+        await self.ledger.begin_attempt(claim, longest=timedelta(minutes=1), settle=timedelta())
         change = DeliveryChange(
             status=DeliveryStatus.ACCEPTED, next_action=NextAction.POLL, due_at=now, deadline_at=None, at=now
         )
@@ -221,7 +218,7 @@ class Paper:
             change=change, message_revision=0, message_status=MessageStatus.IN_DELIVERY, keep=_IN_DELIVERY
         )
         await self.ledger.settle(claim, first)
-        (again,) = await self.ledger.claim("test", now=now, lease=timedelta(minutes=10), limit=1, providers=[PROVIDER])
+        (again,) = await self.ledger.claim("test", lease=timedelta(minutes=10), limit=1, providers=[PROVIDER])
         posted_at = now if keep.state is CopyState.KEPT else None
         last = replace(change, status=status, next_action=NextAction.NONE, due_at=None, posted_at=posted_at)
         await self.ledger.settle(again, Settlement(change=last, message_revision=1, message_status=message, keep=keep))

@@ -659,6 +659,6 @@ async def test_a_status_that_a_newer_program_wrote_is_left_unclaimed(ledger: Sql
         )
 
     await ledger._writer.run(from_the_future)
-    claims = await ledger.claim("w", now=NOW, lease=timedelta(hours=1), limit=10, providers=["house-a"])
+    claims = await ledger.claim("w", lease=timedelta(hours=1), limit=10, providers=["house-a"])
     assert claims == []
     assert not await ledger.is_suspended(EnterpriseNumber("0406798006"))

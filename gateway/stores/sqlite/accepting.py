@@ -1,15 +1,14 @@
 """The commit point of acceptance: one reference, one quota unit, one message."""
 
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
 import apsw
 
-from gateway.domain.calendar import end_of
 from gateway.domain.ids import EnterpriseNumber, MessageId
-from gateway.errors import Kind, Refusal
+from gateway.stores.encoding import quota_exceeded
 from gateway.stores.model import (
     KnownReference,
     MessageRecord,
@@ -81,14 +80,4 @@ def _count_against_quota(connection: apsw.Connection, new: NewMessage, clock: Ca
         },
     )
     if not connection.changes():
-        raise Refusal(
-            Kind.QUOTA_EXCEEDED,
-            f"profile {new.message.profile} may send {new.messages_per_day} messages on {new.day} and has sent them; "
-            "send this one after midnight (Europe/Brussels), or have the quota of the registration raised",
-            retry_after_s=_until_midnight_s(new.day, clock()),
-        )
-
-
-def _until_midnight_s(day: date, now: datetime) -> int:
-    """Return the whole seconds, at least 1, until `day` ends in Europe/Brussels."""
-    return max(1, -((now - end_of(day)) // timedelta(seconds=1)))
+        raise quota_exceeded(new, clock())

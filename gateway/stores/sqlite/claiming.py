@@ -103,21 +103,21 @@ def begin_attempt(
     claim: Claim,
     *,
     now: datetime,
-    deadline_at: datetime,
-    reconcile_at: datetime,
+    longest: timedelta,
+    settle: timedelta,
     paper: PaperQuota | None,
 ) -> int:
     """See `Ledger.begin_attempt`."""
     status, action = _held(connection, claim)
     if paper is not None and claim.delivery.attempts == 0:
         _count_paper(connection, paper)
-    delivery_id = claim.delivery.delivery_id.bytes
+    delivery_id, deadline_at = claim.delivery.delivery_id.bytes, now + longest
     number = connection.execute(
         _BEGIN,
         {
             "status": advance_delivery(DeliveryStatus(status), DeliveryStatus.DISPATCHING),
             "now": to_ms(now),
-            "reconcile_at": to_ms(reconcile_at),
+            "reconcile_at": to_ms(deadline_at + settle),
             "deadline_at": to_ms(deadline_at),
             "delivery_id": delivery_id,
         },

@@ -8,7 +8,7 @@ from uuid import UUID
 import apsw
 
 from gateway.domain.ids import DocumentId
-from gateway.errors import StoreUnavailable
+from gateway.stores.encoding import swept
 from gateway.stores.model import LogEntry, MessageRecord
 from gateway.stores.sqlite.keys import destroy_document_keys
 from gateway.stores.sqlite.logs import append
@@ -87,4 +87,4 @@ def refuse_tombstones(connection: apsw.Connection, blob_ids: Collection[UUID]) -
         StoreUnavailable: one may not; the sender sends again, and its documents get new ids.
     """
     if blob_ids and connection.execute(_FORBIDDEN, (blobs([blob_id.bytes for blob_id in blob_ids]),)).get:
-        raise StoreUnavailable("a blob of this message was swept before it was recorded")
+        raise swept()

@@ -234,33 +234,32 @@ class SqliteLedger:
 
     # delivery
 
-    async def claim(
-        self, worker: str, *, now: datetime, lease: timedelta, limit: int, providers: Collection[str]
-    ) -> list[Claim]:
+    async def now(self) -> datetime:
+        """See `Ledger.now`."""
+        return self._clock()
+
+    async def claim(self, worker: str, *, lease: timedelta, limit: int, providers: Collection[str]) -> list[Claim]:
         """See `Ledger.claim`."""
         return await self._writer.run(
-            lambda c: claiming.claim(c, worker, now=now, lease=lease, limit=limit, providers=providers)
+            lambda c: claiming.claim(c, worker, now=self._clock(), lease=lease, limit=limit, providers=providers)
         )
 
     async def begin_attempt(
         self,
         claim: Claim,
         *,
-        now: datetime,
-        deadline_at: datetime,
-        reconcile_at: datetime,
+        longest: timedelta,
+        settle: timedelta,
         paper: PaperQuota | None = None,
     ) -> int:
         """See `Ledger.begin_attempt`."""
         return await self._writer.run(
-            lambda c: claiming.begin_attempt(
-                c, claim, now=now, deadline_at=deadline_at, reconcile_at=reconcile_at, paper=paper
-            )
+            lambda c: claiming.begin_attempt(c, claim, now=self._clock(), longest=longest, settle=settle, paper=paper)
         )
 
-    async def renew(self, claim: Claim, lease_until: datetime) -> Claim:
+    async def renew(self, claim: Claim, lease: timedelta) -> Claim:
         """See `Ledger.renew`."""
-        return await self._writer.run(lambda c: claiming.renew(c, claim, lease_until))
+        return await self._writer.run(lambda c: claiming.renew(c, claim, self._clock() + lease))
 
     async def settle(self, claim: Claim, settlement: Settlement) -> None:
         """
@@ -271,9 +270,9 @@ class SqliteLedger:
         """
         await self._writer.run(lambda c: settling.settle(c, claim, settlement))
 
-    async def release(self, claim: Claim, due_at: datetime) -> None:
+    async def release(self, claim: Claim, delay: timedelta) -> None:
         """See `Ledger.release`."""
-        await self._writer.run(lambda c: claiming.release(c, claim, due_at))
+        await self._writer.run(lambda c: claiming.release(c, claim, self._clock() + delay))
 
     async def attach_cover(
         self, claim: Claim, cover: DocumentRecord, dek: DekRow, retrieval: RetrievalRecord | None

@@ -1,6 +1,5 @@
 """Messages as rows; each statement stands beside the function that knows its columns."""
 
-import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
@@ -9,14 +8,20 @@ from uuid import UUID
 import apsw
 
 from gateway.domain.ids import EnterpriseNumber, MessageId
-from gateway.domain.message import Channel, Cover, Lane, PrintOptions, PrintProduct, Priority
+from gateway.domain.message import Lane
 from gateway.domain.retention import CopyState
-from gateway.domain.routing import Route, SkippedChannel
 from gateway.domain.status import MessageStatus
+from gateway.stores.encoding import (
+    letterhead_json,
+    letterhead_of,
+    print_options_json,
+    print_options_of,
+    route_json,
+    route_of,
+)
 from gateway.stores.model import (
     DeliveryRecord,
     DocumentRecord,
-    Letterhead,
     MessageRecord,
 )
 from gateway.stores.sqlite.rows import (
@@ -69,9 +74,9 @@ def insert_message(connection: apsw.Connection, message: MessageRecord) -> None:
             to_ms_or_null(message.deliver_before),
             message.retention // _S,
             message.billing_reference,
-            _route_json(message.route),
-            _letterhead_json(message.letterhead),
-            _print_json(message.print_options),
+            route_json(message.route),
+            letterhead_json(message.letterhead),
+            print_options_json(message.print_options),
             message.dossier_rule,
             message.content_sha256,
             message.message_sha256,
@@ -146,8 +151,8 @@ def _message_of(row: Row, documents: list[DocumentRecord], deliveries: list[Deli
         retention=retention_s * _S,
         billing_reference=billing_reference,
         route=route_of(route),
-        letterhead=_letterhead_of(letterhead),
-        print_options=_print_of(print_options),
+        letterhead=letterhead_of(letterhead),
+        print_options=print_options_of(print_options),
         dossier_rule=bool(dossier_rule),
         content_sha256=content_sha256,
         message_sha256=message_sha256,
@@ -165,79 +170,4 @@ def _message_of(row: Row, documents: list[DocumentRecord], deliveries: list[Deli
         retrievals=retrievals,
         documents=tuple(documents),
         deliveries=tuple(deliveries),
-    )
-
-
-# The three JSON columns hold what is frozen at acceptance and never searched.
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def _route_json(route: Route) -> str:
-    return _json(
-        {
-            "channels": route.channels,
-            "skipped": [[skipped.channel, skipped.why] for skipped in route.skipped],
-            "fallback": sorted(route.fallback),
-            "unread_after_s": None if route.unread_after is None else route.unread_after // _S,
-            "providers": dict(route.providers),
-            "ebox": dict(route.ebox),
-        }
-    )
-
-
-def route_of(text: str) -> Route:
-    """Return the route in the column of that name."""
-    value = json.loads(text)
-    unread_after_s = value["unread_after_s"]
-    return Route(
-        channels=tuple(Channel(channel) for channel in value["channels"]),
-        skipped=tuple(SkippedChannel(channel=Channel(channel), why=why) for channel, why in value["skipped"]),
-        fallback=frozenset(value["fallback"]),
-        unread_after=None if unread_after_s is None else unread_after_s * _S,
-        providers={Channel(channel): provider for channel, provider in value["providers"].items()},
-        ebox={Channel(channel): (kind, application) for channel, (kind, application) in value["ebox"].items()},
-    )
-
-
-def _letterhead_json(letterhead: Letterhead) -> str:
-    return _json(
-        {
-            "sender_name": letterhead.sender_name,
-            "display_name": letterhead.display_name,
-            "public_contact": letterhead.public_contact,
-            "return_address": letterhead.return_address,
-        }
-    )
-
-
-def _letterhead_of(text: str) -> Letterhead:
-    value = json.loads(text)
-    return Letterhead(
-        sender_name=value["sender_name"],
-        display_name=value["display_name"],
-        public_contact=value["public_contact"],
-        return_address=tuple(value["return_address"]),
-    )
-
-
-def _print_json(options: PrintOptions) -> str:
-    return _json(
-        {
-            "product": options.product,
-            "duplex": options.duplex,
-            "colour": options.colour,
-            "priority": options.priority,
-            "cover": options.cover,
-        }
-    )
-
-
-def _print_of(text: str) -> PrintOptions:
-    value = json.loads(text)
-    return PrintOptions(
-        product=PrintProduct(value["product"]),
-        duplex=value["duplex"],
-        colour=value["colour"],
-        priority=Priority(value["priority"]),
-        cover=Cover(value["cover"]),
     )

@@ -7,9 +7,9 @@ import apsw
 
 from gateway.domain.ids import EnterpriseNumber
 from gateway.domain.needs import LiveUse
+from gateway.stores.encoding import route_of
 from gateway.stores.model import LogEntry, RegistrationVersion, Suspension
 from gateway.stores.sqlite.logs import append
-from gateway.stores.sqlite.messages import route_of
 from gateway.stores.sqlite.rows import from_ms, to_ms
 
 _NUMBER: Final = "SELECT coalesce(max(version), 0) FROM registration_version"

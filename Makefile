@@ -17,10 +17,10 @@ endif
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := --require-hashes --only-binary :all:
 
-.PHONY: help setup demo test memory alerts lint certs lock clean
+.PHONY: help setup demo test crash crash-safeguards memory alerts lint certs lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install the locked dependencies and the package
 
@@ -29,6 +29,12 @@ demo: setup ## run the gateway with a simulated e-Box and print house
 
 test: setup ## run every test, in parallel
 	$(BIN)/python -m pytest -n auto
+
+crash: setup ## kill the gateway at every point of its work, and see that each letter arrives once (some 20 minutes)
+	$(BIN)/python -m tests.crash $(CRASH_OPTIONS)
+
+crash-safeguards: setup ## take each safeguard away, and see that the crash harness notices
+	$(BIN)/python -m tests.crash --without $(CRASH_OPTIONS)
 
 memory: setup ## measure by how much memory grows while a 30 MB document is accepted
 	$(BIN)/python load/memory.py

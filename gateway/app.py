@@ -10,7 +10,7 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -31,14 +31,17 @@ from gateway.admin.expiry import Expiries
 from gateway.admin.gauges import Gauges
 from gateway.admin.interface import AdminDeps
 from gateway.admin.ops_edge import build_ops_app
+from gateway.admin.provider_figures import ProviderFigures
 from gateway.admin.readiness import Readiness, ReadinessDeps, make_checks
 from gateway.admin.socket import serve_admin
+from gateway.clock import SteadyClock
 from gateway.config import Address, Config, PrintRestProvider
 from gateway.config.reader import ConfigInvalid
 from gateway.covers.maker import CoverMaker, CoverSettings
 from gateway.crypto.identity import Identities
 from gateway.crypto.tls import SwappableContext, plain_server_context, server_context
 from gateway.deliver import DeliverDeps, Destination, Outcome
+from gateway.dispatch.deadlines import Deadlines, DeadlineSettings
 from gateway.dispatch.sweeper import SweepDeps, Sweeper, SweepSettings
 from gateway.dispatch.worker import Workers, WorkerSettings
 from gateway.domain.ids import DeliveryId, EnterpriseNumber
@@ -47,7 +50,9 @@ from gateway.domain.message import Channel, Recipient
 from gateway.domain.routing import DEFAULT_CAPABILITIES, Capability
 from gateway.domain.status import DeliveryStatus, NextAction, Reason
 from gateway.errors import GatewayError
-from gateway.house import House, fresh_id, open_house, utc_now
+from gateway.health import Health, HealthDeps, HealthSettings
+from gateway.house import House, open_house
+from gateway.intake.admission import AdmissionLimits
 from gateway.intake.body import BodyLimits
 from gateway.intake.contract.publishing import publish_for
 from gateway.intake.handlers import IntakeDeps
@@ -59,6 +64,8 @@ from gateway.records.sequencer import Sequencer, SequencerSettings
 from gateway.reloading import INTAKE, PORTAL, Reloader
 from gateway.stores.ledger import Ledger
 from gateway.stores.model import Claim, MessageRecord
+from gateway.stores.open import folder_of
+from gateway.supervising import Supervisor
 from gateway.telemetry import Metrics
 
 _log: Final = logging.getLogger(__name__)
@@ -87,6 +94,7 @@ class Running:
     ops_port: int
     admin_socket: Path | None
     ledger: Ledger
+    health: Health
     workers: Workers | None
     reload: Callable[[], Awaitable[None]]
 
@@ -104,19 +112,24 @@ class _Edges:
 
 @asynccontextmanager
 async def running(
-    config: Config, *, parts: Collection[Part] = tuple(Part), clock: Callable[[], datetime] = utc_now
+    config: Config, *, parts: Collection[Part] = tuple(Part), clock: Callable[[], datetime] | None = None
 ) -> AsyncIterator[Running]:
     """
-    Run the gateway while the context is open.
+    Run the gateway while the context is open; without `clock`, by that of the machine.
 
     Raises:
         ConfigInvalid, GatewayError, OSError: it cannot start; nothing is left open.
     """
+    clock = clock or SteadyClock(settle_s=settle_s(config))
     problems = await asyncio.to_thread(preflight, config, now=clock())
     if problems:
         raise ConfigInvalid(problems)
     async with AsyncExitStack() as stack:
         house = await open_house(config, clock, stack)
+        supervisor = Supervisor(house.metrics)
+        health = _health(house)
+        await health.look()
+        stack.push_async_callback(supervisor.run_beside("health", health.run, health.stop))
         sweeper = Sweeper(
             SweepSettings(),
             SweepDeps(
@@ -129,7 +142,8 @@ async def running(
         )
         destinations = await _destinations(house, stack)
         deliver_deps = _deliver_deps(house, destinations)
-        workers = Workers(_worker_settings(config), deliver_deps, _outcome_counter(house.metrics, sweeper))
+        on_outcome = _outcome_counter(house.metrics, sweeper)
+        workers = Workers(_worker_settings(config), deliver_deps, on_outcome, no_new_call=health.no_new_call)
         edges = _Edges()
         reloader = Reloader(house, edges.contexts)
         async with reloader.held_back():
@@ -144,18 +158,20 @@ async def running(
                     reloader=reloader,
                     edges=edges,
                 )
-            ops_port, readiness = await _start_ops(house, stack)
+            ops_port, readiness = await _start_ops(house, health, supervisor, stack)
             if Part.SWEEPER in parts:
                 sequencer = Sequencer(SequencerSettings(), house.ledger, clock)
-                _run_beside(sweeper.run(), sweeper.stop, "sweeper", stack)
-                _run_beside(sequencer.run(), sequencer.stop, "sequencer", stack)
+                deadlines = Deadlines(DeadlineSettings(), deliver_deps, on_outcome)
+                stack.push_async_callback(supervisor.run_beside("sweeper", sweeper.run, sweeper.stop))
+                stack.push_async_callback(supervisor.run_beside("deadlines", deadlines.run, deadlines.stop))
+                stack.push_async_callback(supervisor.run_beside("sequencer", sequencer.run, sequencer.stop))
             if Part.WORKERS in parts:
-                _run_beside(workers.run(), workers.stop, "workers", stack)
+                stack.push_async_callback(supervisor.run_beside("workers", workers.run, workers.stop))
             portal_port = await _start_portal(house, edges, stack) if Part.PORTAL in parts else None
             intake_port = None
             if Part.INTAKE in parts:
-                intake_port = await _start_intake(house, destinations, workers, edges, stack)
-        _run_beside(reloader.run(), reloader.stop, "reloader", stack)
+                intake_port = await _start_intake(house, destinations, workers, edges, stack, health=health)
+        stack.push_async_callback(supervisor.run_beside("reloader", reloader.run, reloader.stop))
         stack.callback(readiness.drain)  # the first thing at the end: no new requests are sent here while the rest ends
         yield Running(
             intake_port=intake_port,
@@ -163,9 +179,35 @@ async def running(
             ops_port=ops_port,
             admin_socket=admin_socket,
             ledger=house.ledger,
+            health=health,
             workers=workers if Part.WORKERS in parts else None,
             reload=reloader.reload_on_signal,
         )
+
+
+# ── Health ──
+
+
+def settle_s(config: Config) -> float:
+    """Return the seconds in which every delivery ends that is claimed now, with all that its provider may still do."""
+    calls = [provider.call for provider in config.providers.values()]
+    return config.workers.lease_s + max((call.attempt_timeout_s + call.settle_s for call in calls), default=0.0)
+
+
+def _health(house: House) -> Health:
+    stores = {"ledger": house.config.stores.ledger, "blobs": house.config.stores.blobs}
+    folders = {what: folder_of(uri) for what, uri in stores.items()}
+    return Health(
+        HealthSettings(keep_free_bytes=house.config.limits.keep_free_bytes),
+        HealthDeps(
+            ledger=house.ledger,
+            logbook=house.logbook,
+            metrics=house.metrics,
+            clock=house.clock,
+            steady=house.clock if isinstance(house.clock, SteadyClock) else None,
+            disks={what: folder for what, folder in folders.items() if folder is not None},
+        ),
+    )
 
 
 # ── Delivery ──
@@ -173,6 +215,7 @@ async def running(
 
 async def _destinations(house: House, stack: AsyncExitStack) -> dict[str, Destination]:
     destinations: dict[str, Destination] = {}
+    adapters: dict[str, LimitedAdapter] = {}
     for name, provider in house.config.providers.items():
         adapter = await build_adapter(
             provider,
@@ -180,12 +223,14 @@ async def _destinations(house: House, stack: AsyncExitStack) -> dict[str, Destin
             sign_job=lambda claims: house.in_force.receipts.sign_jws(claims, "dgw-print-job+jws"),
         )
         stack.push_async_callback(adapter.close)
+        adapters[name] = adapter
         house.metrics.breaker_open.labels(provider=name).set_function(partial(_is_paused, adapter))
         destinations[name] = Destination(
             adapter=adapter,
             attempt_timeout_s=provider.call.attempt_timeout_s,
             settle_s=provider.call.settle_s,
         )
+    house.metrics.registry.register(ProviderFigures(adapters))
     return destinations
 
 
@@ -201,7 +246,7 @@ def _deliver_deps(house: House, destinations: Mapping[str, Destination]) -> Deli
         blobs=house.blobs,
         vault=house.vault,
         clock=house.clock,
-        ids=fresh_id,
+        ids=house.ids,
     )
     return DeliverDeps(
         ledger=house.ledger,
@@ -213,7 +258,7 @@ def _deliver_deps(house: House, destinations: Mapping[str, Destination]) -> Deli
         rules=Rules(retry=config.retry, poll=config.polling),
         keep_undelivered=config.retention.keep_undelivered,
         clock=house.clock,
-        ids=lambda: DeliveryId(fresh_id()),
+        ids=lambda: DeliveryId(house.ids()),
         draw=random.random,
         paper_per_day=partial(_paper_per_day, house),
     )
@@ -272,28 +317,17 @@ def _outcome_counter(metrics: Metrics, sweeper: Sweeper) -> Callable[[Claim, Out
     return count
 
 
-def _run_beside(work: Coroutine[None, None, None], stop: Callable[[], None], name: str, stack: AsyncExitStack) -> None:
-    """Run `work` in a task of its own; when the stack unwinds, tell it to stop and wait until it has."""
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_report_death)
-
-    async def finish() -> None:
-        stop()
-        await asyncio.wait([task])
-
-    stack.push_async_callback(finish)
-
-
-def _report_death(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("a part of the gateway died", extra={"part": task.get_name(), "error": type(error).__name__})
-
-
 # ── Edges ──
 
 
 async def _start_intake(
-    house: House, destinations: Mapping[str, Destination], workers: Workers, edges: _Edges, stack: AsyncExitStack
+    house: House,
+    destinations: Mapping[str, Destination],
+    workers: Workers,
+    edges: _Edges,
+    stack: AsyncExitStack,
+    *,
+    health: Health,
 ) -> int:
     config = house.config
     identities = Identities(lambda: house.in_force.registration, lambda: house.in_force.client_cas)
@@ -307,7 +341,7 @@ async def _start_intake(
         receipts=lambda: house.in_force.receipts,
         logbook=house.logbook,
         clock=house.clock,
-        ids=fresh_id,
+        ids=house.ids,
     )
 
     def on_accepted(accepted: Accepted) -> None:
@@ -350,7 +384,7 @@ async def _start_intake(
         on_handshake_failure=_handshake_reporter(house.metrics),
     )
     edges.contexts[INTAKE] = SwappableContext(context)
-    edges.intake = IntakeServer(deps, identities, _edge_limits(config), house.metrics)
+    edges.intake = IntakeServer(deps, identities, _edge_limits(config), house.metrics, [health.no_new_message])
     stack.push_async_callback(edges.intake.stop)
     return await edges.intake.start(config.intake.bind.host, config.intake.bind.port, edges.contexts[INTAKE].listening)
 
@@ -372,6 +406,7 @@ def _accept_settings(config: Config) -> AcceptSettings:
         allow_test_ssin=config.identifiers.allow_test_ssin,
         capabilities={channel: _capability(channel, config) for channel in Channel},
         providers=config.channels,
+        retry=config.retry,
     )
 
 
@@ -389,7 +424,14 @@ def _edge_limits(config: Config) -> EdgeLimits:
     limits = config.limits
     return EdgeLimits(
         connections=limits.connections,
-        requests_in_flight=limits.requests_in_flight,
+        admission=AdmissionLimits(
+            messages=limits.requests_in_flight,
+            questions=limits.questions_in_flight,
+            message_bytes=limits.bytes_in_flight,
+            sender_requests_per_s=limits.sender_requests_per_s,
+            sender_burst=limits.sender_burst,
+        ),
+        largest_message_bytes=limits.request_bytes,
         handshake_s=limits.handshake_timeout.total_seconds(),
         header_s=limits.header_timeout.total_seconds(),
         drain_s=limits.drain_timeout.total_seconds(),
@@ -429,20 +471,21 @@ async def _start_portal(house: House, edges: _Edges, stack: AsyncExitStack) -> i
     return await _serve(application, config.bind, context, house.config, stack)
 
 
-async def _start_ops(house: House, stack: AsyncExitStack) -> tuple[int, Readiness]:
-    readiness = Readiness(
-        make_checks(
-            ReadinessDeps(
-                receipts=lambda: (house.in_force.receipts, house.in_force.certificates["receipts"][0]),
-                keyring=house.keyring,
-                vault=house.vault,
-                blobs=house.blobs,
-                ledger=house.ledger,
-                clock=house.clock,
-                ids=fresh_id,
-            )
+async def _start_ops(
+    house: House, health: Health, supervisor: Supervisor, stack: AsyncExitStack
+) -> tuple[int, Readiness]:
+    proofs = make_checks(
+        ReadinessDeps(
+            receipts=lambda: (house.in_force.receipts, house.in_force.certificates["receipts"][0]),
+            keyring=house.keyring,
+            vault=house.vault,
+            blobs=house.blobs,
+            ledger=house.ledger,
+            clock=house.clock,
+            ids=house.ids,
         )
     )
+    readiness = Readiness({**proofs, **health.checks(), "parts": supervisor.check})
     expiries = Expiries(certificates=lambda: house.in_force.certificates, client_cas=lambda: house.in_force.client_cas)
     gauges = Gauges(house.metrics, ledger=house.ledger, expiries=expiries, clock=house.clock)
     application = build_ops_app(house.metrics, readiness, refresh=gauges.refresh)

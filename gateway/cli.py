@@ -18,13 +18,15 @@ from typing import Final
 import gateway.admin.commands as admin_commands
 import gateway.client.commands as client_commands
 from gateway.app import Part, running
+from gateway.clock import utc_now
 from gateway.config import Config, load
 from gateway.config.reader import ConfigInvalid, describe
 from gateway.demo import story
 from gateway.errors import GatewayError
-from gateway.house import load_client_cas, load_registration_of, utc_now
+from gateway.house import load_client_cas, load_registration_of
+from gateway.integrity import command as verifying
 from gateway.preflight import preflight
-from gateway.stores.open import create_keyring
+from gateway.stores.open import create_keyring, migrate_ledger
 from gateway.telemetry import set_up_logging
 
 _log: Final = logging.getLogger(__name__)
@@ -64,6 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check)
     check.set_defaults(run=_check_config)
 
+    verify = commands.add_parser(
+        "verify", help="name every broken promise in ledger, blobs and keys; stop serving first"
+    )
+    _add_config(verify)
+    verifying.add_arguments(verify)
+    verify.set_defaults(run=lambda arguments: verifying.run(arguments, clock=utc_now))
+
+    migrate = commands.add_parser("migrate", help="bring the ledger's schema up to date")
+    _add_config(migrate)
+    migrate.add_argument("--as", dest="owner", metavar="URI", help="the ledger's database, as its owner")
+    migrate.add_argument("--grant", action="store_true", help="give the role in stores.ledger the rights of a gateway")
+    migrate.set_defaults(run=_migrate)
+
     keys = commands.add_parser("keys", help="the gateway's own keys").add_subparsers(required=True, metavar="COMMAND")
     create = keys.add_parser("create", help="make the keyring that the configuration names; never over another")
     _add_config(create)
@@ -90,6 +105,17 @@ def _check_config(arguments: argparse.Namespace) -> int:
         f"{arguments.config}: good. {len(registration.senders)} senders, {len(config.providers)} providers, "
         f"{len(registration.categories)} categories; registration {files.digest.hex()[:16]}"
     )
+    return 0
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config)
+    steps = asyncio.run(
+        migrate_ledger(config.stores.ledger, clock=utc_now, owner_uri=arguments.owner, grant=arguments.grant)
+    )
+    for step in steps:
+        print(f"applied {step}")  # noqa: T201 -- the answer of a command
+    print("The ledger is up to date.")  # noqa: T201 -- the answer of a command
     return 0
 
 

@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from io import BytesIO
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol, TypeVar, assert_never
 
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
 from gateway.adapters.base import Adapter, Handed, Handover, Parcel, ParcelDocument
-from gateway.crypto.sealing import unseal
+from gateway.crypto.sealing import SealBroken, unseal
 from gateway.crypto.vault import Dek, Vault
 from gateway.domain import journey
 from gateway.domain.calendar import day_of, end_of
@@ -28,11 +28,14 @@ from gateway.domain.journey import JourneyState, Rules, Verdict
 from gateway.domain.message import Channel, PrintProduct, Recipient
 from gateway.domain.retention import Journey, keep_copy
 from gateway.domain.routing import unread_rule_applies
+from gateway.domain.schedule import send_by
 from gateway.domain.status import DeliveryStatus, NextAction, Reason, may_follow
 from gateway.errors import (
+    BlobMissing,
     ChannelBlocked,
     DeliveryError,
     GatewayError,
+    KeyringRefused,
     OutcomeUnknown,
     QuotaUsedUp,
     Refused,
@@ -56,22 +59,33 @@ from gateway.stores.model import (
 )
 
 _log: Final = logging.getLogger(__name__)
+# What does not mend by itself, or not soon: a damaged document, one that is gone, a key that is gone or refused.
+_UNREADABLE: Final = (SealBroken, BlobMissing, KeyringRefused)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Letter:
-    """A delivery with its message, opened."""
+class Envelope:
+    """A delivery with its message, still sealed."""
 
     claim: Claim
     record: MessageRecord
-    meta: Dek
-    recipient: Recipient
-    attention_of: str | None
 
     @property
     def delivery(self) -> DeliveryRecord:
         """The delivery at hand."""
         return self.claim.delivery
+
+
+_E = TypeVar("_E", bound=Envelope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Letter(Envelope):
+    """A delivery with its message, opened."""
+
+    meta: Dek
+    recipient: Recipient
+    attention_of: str | None
 
     @property
     def subject(self) -> str:
@@ -124,7 +138,11 @@ class DeliverDeps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a piece of work came to: a name for logs and metrics, the verdict, and what the provider told."""
+    """
+    What a piece of work came to: a name for logs and metrics, the verdict, and what the provider told.
+
+    `event` names it in the traffic log where the status, which stays as it was, does not.
+    """
 
     name: str
     verdict: Verdict
@@ -132,7 +150,8 @@ class Outcome:
     provider_reference: str | None = None
     barcode: str | None = None
     attempted: bool = True
-    disclosed: bool = False  # personal data reached the provider in this call
+    disclosed: bool = False  # personal data reached the provider in this call; only of a `Letter`
+    event: str | None = None
 
 
 async def deliver(claim: Claim, deps: DeliverDeps) -> Outcome:
@@ -141,9 +160,15 @@ async def deliver(claim: Claim, deps: DeliverDeps) -> Outcome:
 
     Raises:
         LeaseLost: somebody else holds it now; nothing was settled here.
-        StoreUnavailable, KeyringRefused, SealBroken: it stays as it is and is taken up again when the lease ends.
+        StoreUnavailable: it stays as it is and is taken up again when the lease ends.
     """
-    letter = await open_letter(claim, deps)
+    envelope = await find_envelope(claim, deps)
+    try:
+        letter = await open_letter(envelope, deps)
+    except _UNREADABLE as error:
+        outcome = await _unopened(envelope, error, deps)
+        await deps.ledger.settle(claim, await settlement(envelope, outcome, deps))
+        return outcome
     match claim.delivery.next_action:
         case NextAction.SEND:
             outcome = await _stopped(letter, deps) or await _send(letter, deps, again=False)
@@ -159,20 +184,44 @@ async def deliver(claim: Claim, deps: DeliverDeps) -> Outcome:
     return outcome
 
 
-async def open_letter(claim: Claim, deps: DeliverDeps) -> Letter:
+async def find_envelope(claim: Claim, deps: DeliverDeps) -> Envelope:
     """
-    Read a delivery's message and unseal whom it is for.
+    Read the message of a delivery.
 
     Raises:
-        StoreUnavailable, KeyringRefused, SealBroken: it cannot be read now.
+        StoreUnavailable: it cannot be read now.
     """
     record = await deps.ledger.message(claim.delivery.message_id)
-    row = await deps.ledger.dek(record.meta_dek_id) if record is not None else None
-    if record is None or row is None:
+    if record is None:
         raise StoreUnavailable(f"the message of delivery {claim.delivery.delivery_id} cannot be read")
+    return Envelope(claim=claim, record=record)
+
+
+async def open_letter(envelope: Envelope, deps: DeliverDeps) -> Letter:
+    """
+    Unseal whom a message is for.
+
+    Raises:
+        StoreUnavailable: it cannot be read now.
+        KeyringRefused, SealBroken: its key is gone or refused, or what it sealed is damaged.
+    """
+    record = envelope.record
+    row = await deps.ledger.dek(record.meta_dek_id)
+    if row is None:
+        raise KeyringRefused(f"the key of message {record.message_id} is gone while it is still needed")
     meta = await deps.vault.open_dek(row, sender_uuid(record.sender))
     recipient, attention_of = personal.open_recipient(meta, record)
-    return Letter(claim=claim, record=record, meta=meta, recipient=recipient, attention_of=attention_of)
+    return Letter(claim=envelope.claim, record=record, meta=meta, recipient=recipient, attention_of=attention_of)
+
+
+async def _unopened(envelope: Envelope, error: GatewayError, deps: DeliverDeps) -> Outcome:
+    """Its key or its seal is in the way: nobody can be called for it now."""
+    delivery = envelope.delivery
+    if delivery.next_action is NextAction.POLL:
+        _tell_unreadable(envelope, error)
+        verdict = journey.after_silent_poll(journey_state(envelope, deps), delivery.status, deps.clock(), deps.rules)
+        return Outcome(name="poll-unanswered", verdict=verdict, attempted=False)
+    return await _unreadable_before(envelope, error, deps, again=delivery.next_action is NextAction.RECONCILE)
 
 
 # ── Send ──
@@ -211,6 +260,8 @@ async def _send(letter: Letter, deps: DeliverDeps, *, again: bool) -> Outcome:
     except Refused as refused:
         verdict = journey.after_refusal(journey_state(letter, deps), Reason(refused.reason))
         return Outcome(name="refused", verdict=verdict, code=refused.code, attempted=False)
+    except _UNREADABLE as error:
+        return await _unreadable_before(letter, error, deps, again=again)
     try:
         letter = await _begin(letter, destination, deps, paper=_paper_quota(letter, deps))
     except QuotaUsedUp:
@@ -227,7 +278,7 @@ async def _send(letter: Letter, deps: DeliverDeps, *, again: bool) -> Outcome:
     return _handed_over(letter, handover, deps)
 
 
-def _paper_quota(letter: Letter, deps: DeliverDeps) -> PaperQuota | None:
+def _paper_quota(letter: Envelope, deps: DeliverDeps) -> PaperQuota | None:
     record = letter.record
     limit = deps.paper_per_day(record.sender, record.profile) if letter.delivery.channel is Channel.PRINT else None
     if limit is None:
@@ -235,15 +286,13 @@ def _paper_quota(letter: Letter, deps: DeliverDeps) -> PaperQuota | None:
     return PaperQuota(sender=record.sender, profile=record.profile, day=day_of(deps.clock()), limit=limit)
 
 
-def _postponed(letter: Letter, deps: DeliverDeps) -> Outcome:
+def _postponed(letter: Envelope, deps: DeliverDeps) -> Outcome:
     next_day_at = end_of(day_of(deps.clock()))
     verdict = journey.after_quota(letter.record.status, journey_state(letter, deps), next_day_at=next_day_at)
     return Outcome(name="quota-exceeded", verdict=verdict, attempted=False)
 
 
-async def _begin(
-    letter: Letter, destination: Destination, deps: DeliverDeps, *, paper: PaperQuota | None = None
-) -> Letter:
+async def _begin(letter: _E, destination: Destination, deps: DeliverDeps, *, paper: PaperQuota | None = None) -> _E:
     number = await deps.ledger.begin_attempt(
         letter.claim,
         longest=timedelta(seconds=destination.attempt_timeout_s),
@@ -294,21 +343,35 @@ def _undelivered(letter: Letter, error: DeliveryError, deps: DeliverDeps, *, aga
             return Outcome(name="unknown", verdict=verdict)
 
 
-def _unreadable(letter: Letter, error: GatewayError, deps: DeliverDeps, *, again: bool) -> Outcome:
+def _unreadable(envelope: Envelope, error: GatewayError, deps: DeliverDeps, *, again: bool) -> Outcome:
     """
     A document of ours broke off: the call was cut off with it and handed nothing over.
 
     Tried again like any trouble, ever more rarely, until a person must look.
     """
-    delivery = str(letter.delivery.delivery_id)
-    _log.error("document unreadable", extra={"delivery": delivery, "error": f"{type(error).__name__}: {error}"})
-    state, now = journey_state(letter, deps), deps.clock()
+    _tell_unreadable(envelope, error)
+    state, now = journey_state(envelope, deps), deps.clock()
     if again:
         verdict = journey.after_unknown(state, now, deps.rules, can_reconcile=True)
     else:
-        verdict = replace(journey.after_unreachable(state, now, deps.rules), reason=Reason.DOCUMENT_UNREADABLE)
+        verdict = journey.after_unreachable(state, now, deps.rules, reason=Reason.DOCUMENT_UNREADABLE)
     # The letter's description goes before its documents.
     return Outcome(name=str(Reason.DOCUMENT_UNREADABLE), verdict=verdict, disclosed=True)
+
+
+async def _unreadable_before(envelope: Envelope, error: GatewayError, deps: DeliverDeps, *, again: bool) -> Outcome:
+    """It broke off before anybody was called. An attempt all the same, so that the ledger knows since when it fails."""
+    destination = deps.destinations[envelope.delivery.provider]
+    try:
+        envelope = await _begin(envelope, destination, deps, paper=_paper_quota(envelope, deps))
+    except QuotaUsedUp:
+        return _postponed(envelope, deps)
+    return replace(_unreadable(envelope, error, deps, again=again), disclosed=False)
+
+
+def _tell_unreadable(envelope: Envelope, error: GatewayError) -> None:
+    delivery = str(envelope.delivery.delivery_id)
+    _log.error("document unreadable", extra={"delivery": delivery, "error": f"{type(error).__name__}: {error}"})
 
 
 # ── Reconcile and poll ──
@@ -328,7 +391,8 @@ async def _reconcile(letter: Letter, deps: DeliverDeps) -> Outcome:
     except DeliveryError as error:
         return _undelivered(letter, error, deps, again=True)
     if found is None:
-        return Outcome(name="surely-absent", verdict=journey.after_surely_absent(deps.clock(), deps.rules))
+        verdict = journey.after_surely_absent(journey_state(letter, deps), deps.clock(), deps.rules)
+        return Outcome(name="surely-absent", verdict=verdict)
     return _handed_over(letter, found, deps)
 
 
@@ -396,7 +460,7 @@ async def _parcel_document(document: DocumentRecord, letter: Letter, deps: Deliv
     sender_id = sender_uuid(letter.record.sender)
     row = await deps.ledger.dek(document.dek_id)
     if row is None:
-        raise StoreUnavailable(f"the key of document {document.document_id} is gone while it is still needed")
+        raise KeyringRefused(f"the key of document {document.document_id} is gone while it is still needed")
     dek = await deps.vault.open_dek(row, sender_id)
 
     def read() -> AsyncIterator[bytes]:
@@ -435,7 +499,7 @@ def _page_count(content: bytes) -> int:
 # ── Settle ──
 
 
-def journey_state(letter: Letter, deps: DeliverDeps) -> JourneyState:
+def journey_state(letter: Envelope, deps: DeliverDeps) -> JourneyState:
     """Return what the pure decisions of `domain.journey` need to know of a letter."""
     delivery, record = letter.delivery, letter.record
     return JourneyState(
@@ -447,6 +511,7 @@ def journey_state(letter: Letter, deps: DeliverDeps) -> JourneyState:
         handed_over_at=delivery.handed_over_at,
         posted_at=delivery.posted_at,
         deliver_before=record.deliver_before,
+        deadline_at=delivery.deadline_at,
         published_before=any(
             other.status is DeliveryStatus.DELIVERED and other.channel is not Channel.PRINT
             for other in record.deliveries
@@ -456,7 +521,7 @@ def journey_state(letter: Letter, deps: DeliverDeps) -> JourneyState:
     )
 
 
-async def settlement(letter: Letter, outcome: Outcome, deps: DeliverDeps) -> Settlement:
+async def settlement(letter: Envelope, outcome: Outcome, deps: DeliverDeps) -> Settlement:
     """Return everything that one outcome changes, for one transaction."""
     now, verdict, record = deps.clock(), outcome.verdict, letter.record
     following = _next_delivery(letter, verdict, now, deps)
@@ -486,6 +551,7 @@ async def settlement(letter: Letter, outcome: Outcome, deps: DeliverDeps) -> Set
         code=outcome.code,
         provider_reference=outcome.provider_reference,
         barcode=outcome.barcode,
+        first_attempt_at=verdict.first_attempt_at,
         handed_over_at=verdict.handed_over_at,
         posted_at=verdict.posted_at,
         read_seen_at=verdict.read_seen_at,
@@ -502,7 +568,8 @@ async def settlement(letter: Letter, outcome: Outcome, deps: DeliverDeps) -> Set
 
 
 def _journey(delivery: DeliveryRecord, record: MessageRecord) -> Journey:
-    waiting_for_read = delivery.next_action is NextAction.POLL and unread_rule_applies(record.route, delivery.channel)
+    asked = delivery.next_action in (NextAction.POLL, NextAction.DECIDE)
+    waiting_for_read = asked and unread_rule_applies(record.route, delivery.channel)
     return Journey(
         channel=delivery.channel,
         status=delivery.status,
@@ -512,7 +579,7 @@ def _journey(delivery: DeliveryRecord, record: MessageRecord) -> Journey:
     )
 
 
-def _next_delivery(letter: Letter, verdict: Verdict, now: datetime, deps: DeliverDeps) -> DeliveryRecord | None:
+def _next_delivery(letter: Envelope, verdict: Verdict, now: datetime, deps: DeliverDeps) -> DeliveryRecord | None:
     if verdict.opens is None:
         return None
     return DeliveryRecord(
@@ -524,16 +591,16 @@ def _next_delivery(letter: Letter, verdict: Verdict, now: datetime, deps: Delive
         lane=letter.record.lane,
         status_at=now,
         due_at=now,
-        deadline_at=now + timedelta(seconds=deps.rules.retry.decide_after_s),
+        deadline_at=send_by(now, letter.record.deliver_before, deps.rules.retry),
     )
 
 
 async def _entries(
-    letter: Letter, outcome: Outcome, following: DeliveryRecord | None, now: datetime, deps: DeliverDeps
+    letter: Envelope, outcome: Outcome, following: DeliveryRecord | None, now: datetime, deps: DeliverDeps
 ) -> tuple[LogEntry, ...]:
     delivery, record, verdict = letter.delivery, letter.record, outcome.verdict
     told_before = verdict.status == delivery.status and verdict.reason is None and verdict.read_seen_at is None
-    if told_before and not outcome.attempted:
+    if told_before and not outcome.attempted and outcome.event is None:
         return ()  # a poll that brought no news
     subject = Subject(
         sender=record.sender, profile=record.profile, message_id=record.message_id, delivery_id=delivery.delivery_id
@@ -556,9 +623,9 @@ async def _entries(
     }
     what |= {key: value for key, value in optional.items() if value is not None}
     who = {"gateway": deps.logbook.gateway, "provider": delivery.provider}
-    event = "read" if verdict.read_seen_at is not None else str(verdict.status)
+    event = outcome.event or ("read" if verdict.read_seen_at is not None else str(verdict.status))
     entries = [deps.logbook.entry(Log.TRAFFIC, event, who=who, what=what, result=outcome.name, subject=subject, at=now)]
-    if outcome.disclosed:
+    if outcome.disclosed and isinstance(letter, Letter):
         disclosed = {key: what[key] for key in ("message", "delivery", "channel", "provider")}
         entries.append(
             deps.logbook.entry(

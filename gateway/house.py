@@ -9,7 +9,8 @@ import secrets
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -18,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from gateway.clock import utc_now
 from gateway.config import Config, Environment
 from gateway.config.registration_files import RegistrationFiles, read_registration
 from gateway.config.staff import load_security_matrix, load_staff
@@ -73,16 +75,12 @@ class House:
     keyring: Keyring
     metrics: Metrics
     clock: Callable[[], datetime]
+    ids: Callable[[], UUID]
 
 
-def utc_now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
-
-
-def fresh_id() -> UUID:
+def fresh_id(clock: Callable[[], datetime] = utc_now) -> UUID:
     """Return a new UUIDv7."""
-    return uuid7(int(utc_now().timestamp() * 1000), secrets.token_bytes(_RANDOM_BYTES))
+    return uuid7(int(clock().timestamp() * 1000), secrets.token_bytes(_RANDOM_BYTES))
 
 
 def load_registration_of(config: Config) -> RegistrationFiles:
@@ -156,8 +154,9 @@ async def open_house(config: Config, clock: Callable[[], datetime], stack: Async
     create_at = None if config.gateway.environment is Environment.PRODUCTION else clock()
     keyring = await open_keyring(config.stores.keyring, create_at=create_at)
     stack.push_async_callback(keyring.close)
-    vault = Vault(keyring, ledger, clock, fresh_id)
-    logbook = LogBook(gateway=config.gateway.name, clock=clock, ids=fresh_id, vault=vault, ledger=ledger)
+    ids = partial(fresh_id, clock)
+    vault = Vault(keyring, ledger, clock, ids)
+    logbook = LogBook(gateway=config.gateway.name, clock=clock, ids=ids, vault=vault, ledger=ledger)
     number = await _put_in_force(files, config.providers, ledger, logbook)
     return House(
         config=config,
@@ -169,6 +168,7 @@ async def open_house(config: Config, clock: Callable[[], datetime], stack: Async
         keyring=keyring,
         metrics=metrics,
         clock=clock,
+        ids=ids,
     )
 
 

@@ -33,9 +33,15 @@ PORTAL_OUTCOMES: Final = (
 )  # fmt: skip
 # What became of a change in force: from the files here, or (followed) by another process.
 RELOAD_OUTCOMES: Final = ("done", "followed", "refused", "failed")
+# Requests that share places at the sender edge, and why one found none: `gateway.intake.admission`.
+ADMISSION_POOLS: Final = ("messages", "questions")
+ADMISSION_REASONS: Final = (
+    "sender-rate", "sender-places", "sender-bytes", "all-places", "all-bytes", "pressure",
+)  # fmt: skip
 # The usual words of OpenSSL, and our own for a full house; there are rarer ones.
 HANDSHAKE_REASONS: Final = (
-    "too-many-connections", "peer-did-not-return-a-certificate", "unable-to-get-local-issuer-certificate",
+    "too-many-connections", "too-many-of-one-certificate", "peer-did-not-return-a-certificate",
+    "unable-to-get-local-issuer-certificate",
     "certificate-has-expired", "certificate-is-not-yet-valid", "certificate-revoked", "crl-has-expired",
     "unable-to-get-certificate-crl", "unsuitable-certificate-purpose", "ee-certificate-key-too-weak", "http-request",
     "unsupported-protocol", "no-shared-cipher",
@@ -68,6 +74,14 @@ def set_up_logging(stream: TextIO = sys.stdout, level: int = logging.INFO) -> No
     logging.basicConfig(handlers=[handler], level=level, force=True)
 
 
+def place_of(error: BaseException) -> str:
+    """Return file and line of the innermost frame of an error; never its values."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+
+
 class Metrics:
     """Every metric of the gateway, in a registry of its own."""
 
@@ -85,6 +99,11 @@ class Metrics:
             "gateway_requests", "Requests by edge, route and status", "edge", "route", "status"
         )
         self.in_flight = self._gauge("gateway_requests_in_flight_requests", "Requests being answered now", "edge")
+        self.admitted = self._gauge("gateway_admitted_requests", "Requests that hold a place now", "pool")
+        self.admitted_bytes = self._gauge("gateway_admitted_bytes", "Size of the messages that arrive now, as stated")
+        self.not_admitted = self._counter(
+            "gateway_admission_refused", "Requests that found no place, by why", "pool", "reason"
+        )
         self.attempts = self._counter("gateway_attempts", "Calls to providers", "channel", "provider", "outcome")
         self.retries = self._counter("gateway_retries", "Deliveries put back to be tried again", "channel")
         self.settled = self._counter("gateway_deliveries", "Deliveries by the state they came to", "channel", "status")
@@ -92,7 +111,18 @@ class Metrics:
         self.queue_age = self._gauge(
             "gateway_queue_oldest_seconds", "How long the most overdue of them has been due", "channel", "action"
         )
-        self.late = self._gauge("gateway_late_deliveries", "Deliveries past their deadline")
+        self.late = self._gauge(
+            "gateway_late_deliveries", "Deliveries past their deadline, by who owes the next step", "owner", "action"
+        )
+        self.late_age = self._gauge(
+            "gateway_late_oldest_seconds", "How long ago the oldest of those deadlines was", "owner", "action"
+        )
+        self.late_copies = self._gauge(
+            "gateway_late_erasure_messages", "Messages whose documents are past their date of erasure"
+        )
+        self.late_blobs = self._gauge(
+            "gateway_late_erasure_documents", "Documents whose key was destroyed and whose blob is still there"
+        )
         self.gauges_read = self._gauge(
             "gateway_gauges_read_timestamp_seconds", "When queues, late deliveries and expiry were last read"
         )
@@ -114,6 +144,18 @@ class Metrics:
         self.breaker_open = self._gauge(
             "gateway_provider_blocked_ratio", "1 while calls to a provider pause", "provider"
         )
+        self.clock_jumps = self._counter("gateway_clock_jumps", "Leaps of the machine's clock that were not followed")
+        self.clock_skew = self._gauge(
+            "gateway_clock_skew_seconds", "How far a clock is ahead of the gateway's time", "clock"
+        )
+        self.disk_free = self._gauge("gateway_disk_free_bytes", "Room left for the gateway on a disk", "disk")
+        self.closed = self._gauge(
+            "gateway_intake_closed_ratio", "1 while no new message is taken over, by what is wrong", "because"
+        )
+        self.part_running = self._gauge(
+            "gateway_part_running_ratio", "1 while a part of the gateway runs, and has not just died", "part"
+        )
+        self.part_deaths = self._counter("gateway_part_deaths", "Deaths of parts of the gateway", "part")
         self.retrievals = self._counter("gateway_retrievals", "Visits of recipients to the portal", "outcome")
         self.reloads = self._counter(
             "gateway_reloads", "Registrations, certificates and lists put in force, or refused", "outcome"
@@ -140,6 +182,12 @@ class Metrics:
         for outcome in RELOAD_OUTCOMES:
             self.reloads.labels(outcome=outcome)
         self.in_flight.labels(edge="intake")
+        for pool in ADMISSION_POOLS:
+            self.admitted.labels(pool=pool)
+            for reason in ADMISSION_REASONS:
+                self.not_admitted.labels(pool=pool, reason=reason)
+        for clock in ("machine", "ledger"):
+            self.clock_skew.labels(clock=clock)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

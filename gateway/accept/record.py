@@ -16,6 +16,7 @@ from gateway.domain.calendar import day_of
 from gateway.domain.ids import DeliveryId
 from gateway.domain.message import Lane, Message, PrintOptions
 from gateway.domain.registration import RecipientRule
+from gateway.domain.schedule import send_by
 from gateway.domain.status import MessageStatus
 from gateway.errors import Refusal
 from gateway.records import personal
@@ -71,7 +72,7 @@ async def _new_message(spooled: Spooled, now: datetime, deps: AcceptDeps) -> New
         lane=message.lane or Lane.SINGLE,
         status_at=now,
         due_at=due_at,
-        deadline_at=due_at + deps.settings.first_deadline,
+        deadline_at=send_by(due_at, message.deliver_before, deps.settings.retry),
     )
     record_ = MessageRecord(
         message_id=message_id,

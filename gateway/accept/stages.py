@@ -14,6 +14,7 @@ from gateway.domain.message import Channel, Message
 from gateway.domain.pace import Pace
 from gateway.domain.registration import Authorisation, Profile, Registration, Sender
 from gateway.domain.routing import Capability, Route
+from gateway.domain.schedule import RetryRules
 from gateway.errors import Refusal
 from gateway.records.logs import LogBook
 from gateway.stores.blobs import BlobStore
@@ -56,7 +57,7 @@ class AcceptSettings:
     allow_test_ssin: bool
     capabilities: Mapping[Channel, Capability]
     providers: Mapping[Channel, Sequence[str]]
-    first_deadline: timedelta = timedelta(hours=48)  # a delivery that is still waiting then is late
+    retry: RetryRules  # says from when on a delivery that still waits is late
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ def add_commands(subparsers: Subcommands) -> None:
     ops = subparsers.add_parser("ops", help="look after messages and deliveries")
     each = ops.add_subparsers(required=True, metavar="COMMAND")
     add_command(each, "doubts", _doubts, "list the deliveries that wait for a person's decision")
-    add_command(each, "late", _late, "list the deliveries past their deadline")
+    add_command(each, "late", _late, "list what is past its deadline, and who owes the next step")
     show = add_command(each, "show", _show, "show what became of a message")
     show.add_argument("message_id", type=_id, metavar="MESSAGE", help="id of the message")
     _add_decide(each)
@@ -27,9 +27,11 @@ def add_commands(subparsers: Subcommands) -> None:
 def _add_decide(subparsers: Subcommands) -> None:
     parser = add_command(subparsers, "decide", _decide, "say what became of a delivery that is in doubt")
     parser.epilog = (
-        "accepted: the provider has it. not-accepted: the provider surely does not have it; it is sent again now. "
-        "give-up: the provider surely does not have it and is not to get it; the next channel takes over where the "
-        "fallback rules name refusal, else the message is undeliverable."
+        "accepted: the provider has it; it is watched on. not-accepted: the provider surely does not have it; it is "
+        "sent again now. give-up: the provider surely does not have it, or will not deliver it; the next channel takes "
+        "over where the fallback rules name refusal, else the message is undeliverable. delivered, lost: what the post "
+        "did with a registered letter. read, unread: whether an e-Box message was opened; after unread, the next "
+        "channel takes over. `gateway ops doubts` shows which of them can be said of a delivery."
     )
     parser.add_argument("delivery_id", type=_id, metavar="DELIVERY", help="id of the delivery")
     parser.add_argument("decision", choices=[str(each) for each in Decision], help="see below")

@@ -6,8 +6,14 @@ persons who decide at the same time is refused. A decision rests on what the per
 
 - `accepted`: the provider has it. From here the delivery goes on as after any hand-over.
 - `not-accepted`: the provider surely does not have it. It is sent again now, under the same delivery id.
-- `give-up`: the provider surely does not have it, and is not to get it. The next channel takes over where the
-  message's fallback rules name refusal; else this was its last delivery.
+- `give-up`: the provider surely does not have it, or surely will not deliver it, and is not to get it. The next channel
+  takes over where the message's fallback rules name refusal; else this was its last delivery.
+
+Of a provider that took the letter and then told nothing for too long, a person learns other things:
+
+- `accepted`: it does have it; it is watched on.
+- `delivered`, `lost`: what the post did with a registered letter.
+- `read`, `unread`: whether an e-Box message was opened; after `unread` the next channel takes over.
 """
 
 from collections.abc import Mapping
@@ -18,7 +24,17 @@ from typing import Final, assert_never
 
 from gateway.admin.journal import Actor, command_entry
 from gateway.admin.problems import AdminRefusal, Code
-from gateway.deliver import DeliverDeps, Letter, Outcome, journey_state, open_letter, settlement
+from gateway.crypto.sealing import SealBroken
+from gateway.deliver import (
+    DeliverDeps,
+    Envelope,
+    Letter,
+    Outcome,
+    find_envelope,
+    journey_state,
+    open_letter,
+    settlement,
+)
 from gateway.domain import journey
 from gateway.domain.ids import DeliveryId, MessageId
 from gateway.domain.journey import Verdict
@@ -32,7 +48,7 @@ from gateway.domain.status import (
     advance_delivery,
     advance_message,
 )
-from gateway.errors import LeaseLost
+from gateway.errors import KeyringRefused, LeaseLost
 from gateway.records.logs import Subject
 from gateway.stores.model import (
     Claim,
@@ -45,12 +61,37 @@ COMMAND: Final = "ops-decide"
 _NO_LEASE: Final = 0  # the ledger guards a decision by the delivery's action and the message's revision instead
 
 
+_CONFIRMED: Final = "confirmed"
+
+
 class Decision(StrEnum):
     """What a person can say of a doubt; see the module text."""
 
     ACCEPTED = "accepted"
     NOT_ACCEPTED = "not-accepted"
     GIVE_UP = "give-up"
+    DELIVERED = "delivered"
+    LOST = "lost"
+    READ = "read"
+    UNREAD = "unread"
+
+
+_OF_DOUBTS: Final = (Decision.ACCEPTED, Decision.NOT_ACCEPTED, Decision.GIVE_UP)
+_AT_HOUSE: Final = (Decision.ACCEPTED, Decision.GIVE_UP)
+_IN_THE_POST: Final = (Decision.ACCEPTED, Decision.DELIVERED, Decision.LOST)
+_THINKABLE: Final[Mapping[DeliveryStatus, tuple[Decision, ...]]] = {
+    **dict.fromkeys(DeliveryStatus, ()),
+    DeliveryStatus.WAITING: _OF_DOUBTS,
+    DeliveryStatus.IN_DOUBT: _OF_DOUBTS,
+    DeliveryStatus.ACCEPTED: _AT_HOUSE,
+    DeliveryStatus.PRINTED: _AT_HOUSE,
+    DeliveryStatus.ENCLOSED: _AT_HOUSE,
+    DeliveryStatus.DISPATCHED: _IN_THE_POST,
+    DeliveryStatus.IN_TRANSIT: _IN_THE_POST,
+    DeliveryStatus.HELD: _IN_THE_POST,
+    DeliveryStatus.DELIVERED: (Decision.ACCEPTED, Decision.READ, Decision.UNREAD),
+}
+_UNKNOWN_TO_PROVIDER: Final = frozenset({DeliveryStatus.WAITING, DeliveryStatus.IN_DOUBT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +138,9 @@ def possible_decisions(delivery: DeliveryRecord) -> tuple[Decision, ...]:
     """Return what a person can decide about a delivery; nothing unless it waits for that."""
     if delivery.next_action is not NextAction.DECIDE:
         return ()
-    return tuple(decision for decision in Decision if _may_become(delivery, _status_after(decision, delivery.channel)))
+    return tuple(
+        decision for decision in _THINKABLE[delivery.status] if _may_become(delivery, _status_after(decision, delivery))
+    )
 
 
 async def decide(order: Order, actor: Actor, deps: DeliverDeps) -> Decided:
@@ -107,7 +150,6 @@ async def decide(order: Order, actor: Actor, deps: DeliverDeps) -> Decided:
     Raises:
         AdminRefusal: not-waiting, also when somebody else was faster; not-possible.
         StoreUnavailable: it may or may not have been carried out.
-        KeyringRefused, SealBroken: the message cannot be opened; nothing was decided.
     """
     try:
         return await _decide(order, actor, deps)
@@ -117,7 +159,10 @@ async def decide(order: Order, actor: Actor, deps: DeliverDeps) -> Decided:
 
 async def _decide(order: Order, actor: Actor, deps: DeliverDeps) -> Decided:
     letter = await _waiting_letter(order.delivery_id, deps)
-    settled = await settlement(letter, _outcome(order, letter, deps), deps)
+    outcome = _outcome(order, letter, deps)
+    if outcome.disclosed:
+        letter = await _opened(letter, deps)
+    settled = await settlement(letter, outcome, deps)
     decided = _decided(order, letter, settled)
     entry = _entry(decided, letter, actor, deps)
     if order.dry_run:
@@ -132,17 +177,26 @@ async def _decide(order: Order, actor: Actor, deps: DeliverDeps) -> Decided:
     return decided
 
 
-async def _waiting_letter(delivery_id: DeliveryId, deps: DeliverDeps) -> Letter:
+async def _waiting_letter(delivery_id: DeliveryId, deps: DeliverDeps) -> Envelope:
     listed = next((each for each in await deps.ledger.to_decide() if each.delivery_id == delivery_id), None)
     if listed is None:
         raise _not_waiting()
     claim = Claim(delivery=listed, worker="admin", lease_token=_NO_LEASE, lease_until=deps.clock())
-    letter = await open_letter(claim, deps)
+    letter = await find_envelope(claim, deps)
     # From here on the delivery is the one that was read together with the message's revision, which guards the change.
     delivery = next((each for each in letter.record.deliveries if each.delivery_id == delivery_id), None)
     if delivery is None or delivery.next_action is not NextAction.DECIDE:
         raise _not_waiting()
     return replace(letter, claim=replace(claim, delivery=delivery))
+
+
+async def _opened(letter: Envelope, deps: DeliverDeps) -> Letter:
+    try:
+        return await open_letter(letter, deps)
+    except (KeyringRefused, SealBroken) as error:
+        raise AdminRefusal(
+            Code.NOT_POSSIBLE, f"the privacy log must tell whom it reached, and that cannot be read: {error}"
+        ) from error
 
 
 def _not_waiting() -> AdminRefusal:
@@ -151,7 +205,7 @@ def _not_waiting() -> AdminRefusal:
     )
 
 
-def _outcome(order: Order, letter: Letter, deps: DeliverDeps) -> Outcome:
+def _outcome(order: Order, letter: Envelope, deps: DeliverDeps) -> Outcome:
     """
     Return the decision as the outcome of a piece of work.
 
@@ -167,13 +221,15 @@ def _outcome(order: Order, letter: Letter, deps: DeliverDeps) -> Outcome:
         advance_message(letter.record.status, verdict.message_status)
     except InvalidMove as error:
         raise AdminRefusal(Code.NOT_POSSIBLE, str(error)) from error
+    in_doubt = letter.delivery.status in _UNKNOWN_TO_PROVIDER
     return Outcome(
         name=f"decided-{order.decision}",
         verdict=verdict,
         provider_reference=order.provider_reference,
         attempted=False,
         # The privacy log may not know yet that it arrived: an attempt that died on the way could not say so.
-        disclosed=order.decision is Decision.ACCEPTED,
+        disclosed=order.decision is Decision.ACCEPTED and in_doubt,
+        event=_CONFIRMED if order.decision is Decision.ACCEPTED and not in_doubt else None,
     )
 
 
@@ -184,34 +240,43 @@ def _not_possible(delivery: DeliveryRecord, possible: tuple[Decision, ...]) -> A
     )
 
 
-def _verdict(decision: Decision, letter: Letter, deps: DeliverDeps) -> Verdict:
+def _verdict(decision: Decision, letter: Envelope, deps: DeliverDeps) -> Verdict:
     state, now = journey_state(letter, deps), deps.clock()
+    status = _status_after(decision, letter.delivery)
     match decision:
-        case Decision.ACCEPTED:
-            arrived = _status_after(decision, letter.delivery.channel)
-            return journey.after_handover(state, arrived, None, now, deps.rules)
+        case Decision.ACCEPTED if letter.delivery.status not in _UNKNOWN_TO_PROVIDER:
+            return journey.confirmed(state, status, now, deps.rules)
+        case Decision.ACCEPTED | Decision.DELIVERED | Decision.LOST:
+            return journey.after_handover(state, status, None, now, deps.rules)
         case Decision.NOT_ACCEPTED:
             known = letter.delivery.reason
             # The reason stays: it is why the letter is late. With it the traffic log tells of this step even where the
             # status stays as it was.
-            return replace(
-                journey.after_surely_absent(now, deps.rules), reason=Reason(known) if known is not None else None
-            )
+            return journey.sent_anew(state, now, deps.rules, reason=Reason(known) if known is not None else None)
         case Decision.GIVE_UP:
-            status = _status_after(decision, letter.delivery.channel)
             return replace(journey.after_refusal(state, Reason.REFUSED, status=status), reason=Reason.GIVEN_UP)
+        case Decision.READ:
+            return journey.after_read_poll(state, read=True, now=now, rules=deps.rules)
+        case Decision.UNREAD:
+            return journey.unread(state)
         case never:
             assert_never(never)
 
 
-def _status_after(decision: Decision, channel: Channel) -> DeliveryStatus:
+def _status_after(decision: Decision, delivery: DeliveryRecord) -> DeliveryStatus:
     match decision:
+        case Decision.ACCEPTED if delivery.status not in _UNKNOWN_TO_PROVIDER:
+            return delivery.status
         case Decision.ACCEPTED:
-            return DeliveryStatus.ACCEPTED if channel is Channel.PRINT else DeliveryStatus.DELIVERED
+            return DeliveryStatus.ACCEPTED if delivery.channel is Channel.PRINT else DeliveryStatus.DELIVERED
         case Decision.NOT_ACCEPTED:
             return DeliveryStatus.WAITING
         case Decision.GIVE_UP:
             return DeliveryStatus.FAILED
+        case Decision.LOST:
+            return DeliveryStatus.LOST
+        case Decision.DELIVERED | Decision.READ | Decision.UNREAD:
+            return DeliveryStatus.DELIVERED
         case never:
             assert_never(never)
 
@@ -224,7 +289,7 @@ def _may_become(delivery: DeliveryRecord, status: DeliveryStatus) -> bool:
     return True
 
 
-def _decided(order: Order, letter: Letter, settled: Settlement) -> Decided:
+def _decided(order: Order, letter: Envelope, settled: Settlement) -> Decided:
     delivery, change = letter.delivery, settled.change
     return Decided(
         order=order,
@@ -250,7 +315,7 @@ def _decided(order: Order, letter: Letter, settled: Settlement) -> Decided:
     )
 
 
-def _entry(decided: Decided, letter: Letter, actor: Actor, deps: DeliverDeps) -> LogEntry:
+def _entry(decided: Decided, letter: Envelope, actor: Actor, deps: DeliverDeps) -> LogEntry:
     order, record = decided.order, letter.record
     following = {"nextChannel": decided.next_channel} if decided.next_channel is not None else {}
     return command_entry(

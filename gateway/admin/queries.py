@@ -11,17 +11,20 @@ import aiohttp
 
 from gateway.admin.decisions import Decided, Standing, possible_decisions
 from gateway.crypto.values import format_instant
+from gateway.domain.deadlines import BLOB_DUTY, COPY_DUTY, ERASED_WITHIN, Duty, duty_of
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.status import is_final
 from gateway.stores.ledger import Ledger
 from gateway.stores.model import (
     DeliveryRecord,
+    LateErasures,
     MessageRecord,
     QueueDepth,
     TimelineEntry,
 )
 
 MOST_ROWS: Final = 1_000  # of one list; its `total` tells of more
+MOST_ERASURES: Final = 100  # messages; their `count` tells of more
 _TIMELINE_FIELDS: Final = (
     "delivery", "number", "channel", "provider", "status", "messageStatus", "attempt", "reason", "code", "nextChannel",
 )  # fmt: skip
@@ -45,21 +48,63 @@ async def doubts(ledger: Ledger) -> dict[str, Any]:
 
 
 async def late(ledger: Ledger, now: datetime) -> dict[str, Any]:
-    """Return the deliveries that have not ended and whose deadline has passed."""
-    found = await ledger.late(now)
-    shown = found[:MOST_ROWS]
+    """
+    Return what is past its deadline, the latest first: deliveries that have not ended, with who owes the next step and
+    what an operator may do; and erasures.
+    """
+    counts = await ledger.late_counts(now, erased_within=ERASED_WITHIN)
+    shown = await ledger.late(now, limit=MOST_ROWS)
     senders = await _senders(shown, ledger)
-    rows = [
+    return {
+        "late": [{**_where(delivery, senders), **_lateness(delivery, now)} for delivery in shown],
+        "total": sum(group.count for group in counts.deliveries),
+        "erasures": {
+            "copies": {
+                **_erasures(counts.copies, COPY_DUTY),
+                "messages": await _copies(ledger, now) if counts.copies.count else [],
+            },
+            "blobs": _erasures(counts.blobs, BLOB_DUTY),
+        },
+    }
+
+
+def _lateness(delivery: DeliveryRecord, now: datetime) -> dict[str, Any]:
+    duty = duty_of(delivery.status, delivery.next_action)
+    return {
+        "owner": duty.owner if duty is not None else None,
+        "since": _at(delivery.status_at),
+        "nextAction": delivery.next_action,
+        "dueAt": _at(delivery.due_at),
+        "deadlineAt": _at(delivery.deadline_at),
+        "lateSeconds": int((now - (delivery.deadline_at or now)).total_seconds()),
+        "then": duty.then if duty is not None else None,
+        "advice": duty.advice if duty is not None else None,
+        "canBeDecided": list(possible_decisions(delivery)),
+    }
+
+
+def _erasures(late: LateErasures, duty: Duty) -> dict[str, Any]:
+    return {
+        "count": late.count,
+        "owner": duty.owner,
+        "oldestDueAt": _at(late.oldest_due_at),
+        "then": duty.then,
+        "advice": duty.advice,
+    }
+
+
+async def _copies(ledger: Ledger, now: datetime) -> list[dict[str, Any]]:
+    overdue = await ledger.due_erasures(now - ERASED_WITHIN, MOST_ERASURES)
+    return [
         {
-            **_where(delivery, senders),
-            "nextAction": delivery.next_action,
-            "dueAt": _at(delivery.due_at),
-            "deadlineAt": _at(delivery.deadline_at),
-            "lateSeconds": int((now - (delivery.deadline_at or now)).total_seconds()),
+            "messageId": str(record.message_id),
+            "sender": record.sender,
+            "profile": record.profile,
+            "copyState": record.copy_state,
+            "until": _at(record.copy_until),
         }
-        for delivery in shown
+        for record in overdue
     ]
-    return {"late": rows, "total": len(found)}
 
 
 async def message(ledger: Ledger, record: MessageRecord) -> dict[str, Any]:
@@ -89,6 +134,7 @@ async def status(
 ) -> dict[str, Any]:
     """Return what runs here, since when, and how much is to be done."""
     depths = await ledger.queue_depths()
+    late_counts = await ledger.late_counts(now, erased_within=ERASED_WITHIN)
     return {
         "gateway": gateway,
         "versions": {
@@ -102,7 +148,8 @@ async def status(
         "uptimeSeconds": int((now - started_at).total_seconds()),
         "queues": [_queue(depth) for depth in depths],
         "toDecide": len(await ledger.to_decide()),
-        "late": len(await ledger.late(now)),
+        "late": sum(group.count for group in late_counts.deliveries),
+        "lateErasures": late_counts.copies.count + late_counts.blobs.count,
     }
 
 

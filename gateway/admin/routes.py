@@ -27,7 +27,7 @@ async def list_doubts(_request: web.Request, _actor: Actor, deps: AdminDeps) -> 
 
 
 async def list_late(_request: web.Request, _actor: Actor, deps: AdminDeps) -> Answer:
-    """`GET /ops/late`: the deliveries past their deadline."""
+    """`GET /ops/late`: what is past its deadline."""
     return Answer(body=await queries.late(deps.deliver.ledger, deps.deliver.clock()))
 
 

@@ -20,8 +20,15 @@ _LATE_COLUMNS: Final = {
     "channel": "CHANNEL",
     "provider": "PROVIDER",
     "status": "STATUS",
+    "owner": "OWNER",
     "nextAction": "NEXT",
+    "since": "SINCE",
     "lateSeconds": "LATE (S)",
+    "canBeDecided": "CAN BE DECIDED",
+}
+_ERASURES: Final = {
+    "copies": "messages whose documents are past their date of erasure",
+    "blobs": "documents without a key whose blob is still there",
 }
 _DELIVERY_COLUMNS: Final = {
     "number": "NO",
@@ -67,8 +74,21 @@ def doubts(body: Mapping[str, Any]) -> str:
 
 
 def late(body: Mapping[str, Any]) -> str:
-    """Return the deliveries past their deadline."""
-    return _listed(body["late"], body["total"], _LATE_COLUMNS, none="no delivery is late")
+    """Return what is past its deadline, who owes the next step, and what an operator may do."""
+    rows = body["late"]
+    lines = [_listed(rows, body["total"], _LATE_COLUMNS, none="no delivery is late")]
+    advice = dict.fromkeys((row.get("owner"), row.get("nextAction"), row.get("advice")) for row in rows)
+    lines += [
+        f"{_cell(owner)}, {_cell(action)}: {_cell(words)}" for owner, action, words in advice if words is not None
+    ]
+    for what, each in body["erasures"].items():
+        if each["count"]:
+            lines.append(
+                f"{_ERASURES[what]}: {_cell(each['count'])}, the oldest since {_cell(each['oldestDueAt'])}; "
+                f"{_cell(each['owner'])}: {_cell(each['advice'])}"
+            )
+        lines += [f"  message {_cell(row['messageId'])} of {_cell(row['sender'])}" for row in each.get("messages", ())]
+    return "\n".join(lines)
 
 
 def decided(body: Mapping[str, Any]) -> str:
@@ -122,6 +142,7 @@ def status(body: Mapping[str, Any]) -> str:
         "up since": f"{body['startedAt']} ({body['uptimeSeconds']} s)",
         "to decide": body["toDecide"],
         "late": body["late"],
+        "late erasures": body["lateErasures"],
     }
     return "\n".join([_facts(facts), "", _table(body["queues"], _QUEUE_COLUMNS)])
 

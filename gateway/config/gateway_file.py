@@ -28,7 +28,9 @@ from gateway.config.values import (
     ADDRESS,
     BOOLEAN,
     Address,
+    Kind,
     choice,
+    of_text,
     path_in,
     store_uri,
     text,
@@ -36,6 +38,7 @@ from gateway.config.values import (
 )
 from gateway.domain.message import Channel
 from gateway.domain.schedule import PollRules, RetryRules
+from gateway.stores.postgres.addressing import POSTGRESQL, parse_address
 
 Revocation = Literal["hard-fail", "soft-fail"]
 TlsVersion = Literal["1.3", "1.2"]
@@ -186,7 +189,7 @@ def load(file: Path) -> Config:
         portal=_portal(root.table("portal"), gateway.environment),
         admin=_admin(root.table("admin"), gateway.state),
         ops=Ops(bind=root.table("ops").optional("bind", ADDRESS, Address("127.0.0.1", 9464))),
-        stores=_stores(root.table("stores"), gateway.state),
+        stores=_stores(root.table("stores"), gateway),
         providers=providers,
         channels=read_channels(root.table("channels"), adapters),
         limits=read_limits(root.table("limits")),
@@ -277,13 +280,34 @@ def _admin(table: Table, state: Path) -> Admin:
     return Admin(socket=socket)
 
 
-def _stores(table: Table, state: Path) -> Stores:
+def _stores(table: Table, gateway: Gateway) -> Stores:
     ledger, blobs, keyring = "sqlite://{}", "file://{}", "local:{}"
-    return Stores(
-        ledger=table.optional("ledger", store_uri("sqlite", ledger, table.folder), ledger.format(state / "ledger.db")),
+    state = gateway.state
+    stores = Stores(
+        ledger=table.optional("ledger", _ledger_uri(ledger, table.folder), ledger.format(state / "ledger.db")),
         blobs=table.optional("blobs", store_uri("file", blobs, table.folder), blobs.format(state / "blobs")),
         keyring=table.optional("keyring", store_uri("local", keyring, table.folder), keyring.format(state / "keyring")),
     )
+    if gateway.environment is Environment.PRODUCTION and _is_exposed(stores.ledger):
+        table.wrong("ledger", "must not say sslmode=disable in production, unless the database is on this machine")
+    return stores
+
+
+def _ledger_uri(embedded_form: str, folder: Path) -> Kind[str]:
+    """Read the URI of a ledger: of a file, see `store_uri`, or of a database, see `stores/postgres/addressing.py`."""
+    embedded = store_uri("sqlite", embedded_form, folder)
+
+    def parse(value: str) -> str:
+        if not value.startswith(f"{POSTGRESQL}:"):
+            return embedded.parse(value)
+        parse_address(value)
+        return value
+
+    return of_text(parse, embedded.blank)
+
+
+def _is_exposed(ledger: str) -> bool:
+    return ledger.startswith(f"{POSTGRESQL}:") and parse_address(ledger).is_exposed
 
 
 def _identifiers(table: Table, environment: Environment) -> Identifiers:

@@ -10,6 +10,7 @@ from gateway.domain.schedule import PollRules, RetryRules
 
 _DAY: Final = timedelta(days=1)
 _DAY_S: Final = 86_400.0
+_AROUND_A_PART_BYTES: Final = 16_384  # its boundary and its headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,10 @@ class Limits:
     manifest_bytes: int = 262_144
     connections: int = 1_000
     requests_in_flight: int = 200
+    questions_in_flight: int = 200
+    bytes_in_flight: int = 1_000_000_000
+    sender_requests_per_s: float = 1_000.0
+    sender_burst: int = 2_000
     handshake_timeout: timedelta = timedelta(seconds=10)
     header_timeout: timedelta = timedelta(seconds=15)
     body_stall: timedelta = timedelta(seconds=20)
@@ -28,6 +33,12 @@ class Limits:
     drain_timeout: timedelta = timedelta(seconds=30)
     created_at_past: timedelta = timedelta(hours=24)
     created_at_future: timedelta = timedelta(minutes=5)
+    keep_free_bytes: int = 1_073_741_824
+
+    @property
+    def request_bytes(self) -> int:
+        """The most that a request may have that hands a message over: signed part, documents, and what parts them."""
+        return self.manifest_bytes + self.message_bytes + (self.documents + 1) * _AROUND_A_PART_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +68,12 @@ def read_limits(table: Table) -> Limits:
         manifest_bytes=table.optional("manifest_bytes", integer(16_384, 1_048_576), usual.manifest_bytes),
         connections=table.optional("connections", integer(1, 100_000), usual.connections),
         requests_in_flight=table.optional("requests_in_flight", integer(1, 100_000), usual.requests_in_flight),
+        questions_in_flight=table.optional("questions_in_flight", integer(1, 100_000), usual.questions_in_flight),
+        bytes_in_flight=table.optional("bytes_in_flight", integer(1, 1_000_000_000_000), usual.bytes_in_flight),
+        sender_requests_per_s=table.optional(
+            "sender_requests_per_s", number(0.01, 100_000), usual.sender_requests_per_s
+        ),
+        sender_burst=table.optional("sender_burst", integer(1, 1_000_000), usual.sender_burst),
         handshake_timeout=table.optional("handshake_timeout", timeout, usual.handshake_timeout),
         header_timeout=table.optional("header_timeout", timeout, usual.header_timeout),
         body_stall=table.optional("body_stall", timeout, usual.body_stall),
@@ -64,9 +81,14 @@ def read_limits(table: Table) -> Limits:
         drain_timeout=table.optional("drain_timeout", timeout, usual.drain_timeout),
         created_at_past=table.optional("created_at_past", past, usual.created_at_past),
         created_at_future=table.optional("created_at_future", future, usual.created_at_future),
+        keep_free_bytes=table.optional("keep_free_bytes", integer(0, 1_125_899_906_842_624), usual.keep_free_bytes),
     )
     if limits.requests_in_flight > limits.connections:
         table.wrong("requests_in_flight", "must not be more than connections")
+    if limits.bytes_in_flight < limits.request_bytes:
+        table.wrong(
+            "bytes_in_flight", f"must have room for one message as large as may be, so at least {limits.request_bytes}"
+        )
     return limits
 
 

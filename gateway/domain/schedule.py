@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
+
+# What is due is taken up within this time by workers that run; after it, it is late.
+TAKEN_UP_WITHIN: Final = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,12 @@ def next_attempt(
         delay_s = max(delay_s, min(wish_s, rules.longest_delay_s))
     due_at = now + timedelta(seconds=delay_s)
     return due_at if due_at <= first_attempt_at + timedelta(seconds=rules.decide_after_s) else None
+
+
+def send_by(due_at: datetime, deliver_before: datetime | None, rules: RetryRules) -> datetime:
+    """Return until when a letter that falls due at `due_at` should have been handed over."""
+    deadline_at = due_at + timedelta(seconds=rules.decide_after_s)
+    return deadline_at if deliver_before is None else min(deadline_at, deliver_before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

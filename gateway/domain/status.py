@@ -67,6 +67,7 @@ class Reason(StrEnum):
     DOCUMENT_UNREADABLE = "document-unreadable"
     GIVEN_UP = "given-up"
     QUOTA_EXCEEDED = "quota-exceeded"
+    NO_NEWS = "no-news"
 
 
 class InvalidMove(ValueError):

@@ -9,14 +9,17 @@ import logging
 import os
 import ssl
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from http import HTTPStatus
+from typing import Any, Final
 from uuid import uuid4
 from weakref import WeakSet
 
 from aiohttp import hdrs, http_parser, web
 from aiohttp.http import HttpVersion10, HttpVersion11
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from gateway.accept import accept
 from gateway.accept.check import check
@@ -26,8 +29,10 @@ from gateway.crypto.tls import peer_certificate
 from gateway.domain.ids import EnterpriseNumber, InvalidIdentifier, parse_correlation_id
 from gateway.errors import GatewayError, Kind, Refusal
 from gateway.intake import handlers, views
+from gateway.intake.admission import Admission, AdmissionLimits, NotAdmitted, Places, Pool, Pressure
 from gateway.intake.body import PACE, BodyLimits, Pace, read_message
 from gateway.intake.caller import ON_BEHALF_OF, Caller, identify
+from gateway.intake.connection import Connection
 from gateway.intake.handlers import IntakeDeps
 from gateway.intake.problems import as_refusal, render
 from gateway.intake.routes import ROUTES, Authentication, Route
@@ -36,16 +41,26 @@ from gateway.telemetry import Metrics
 _log: Final = logging.getLogger(__name__)
 CORRELATION: Final = "x-correlation-id"
 _PROXY_HEADERS: Final = frozenset({"client-cert", "client-cert-chain"})
-_OVERLOADED_RETRY_S: Final = 2
 _BACKLOG: Final = 1_024
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Where the edge leaves the party of the certificate, which it judged to admit the request.
+_PEER: Final = web.RequestKey("peer", Peer)
+
+_NO_HTTP: Final = (
+    "this is no HTTP/1.1 request that can be read safely; look at its first line, the lengths that it states, and "
+    "lines that are broken or longer than 8190 bytes"
+)
+
+_Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeLimits:
     """Limits of the connection and of one request; seconds and counts."""
 
-    connections: int
-    requests_in_flight: int
+    connections: int  # also those whose handshake is not over
+    admission: AdmissionLimits
+    largest_message_bytes: int  # of a whole request that hands a message over
     handshake_s: float
     header_s: float
     drain_s: float
@@ -70,23 +85,26 @@ def require_compiled_parser() -> None:
 class IntakeServer:
     """Listens for senders; `start` and `stop` each once."""
 
-    def __init__(self, deps: IntakeDeps, identities: Identities, limits: EdgeLimits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        deps: IntakeDeps,
+        identities: Identities,
+        limits: EdgeLimits,
+        metrics: Metrics,
+        pressure: Sequence[Pressure] = (),
+    ) -> None:
         require_compiled_parser()
         self._deps = deps
         self._identities = identities
         self._limits = limits
         self._metrics = metrics
         self._in_flight = 0
+        self._admission = Admission(limits.admission, metrics, deps.clock, pressure)
+        self._places = Places(limits.connections)
+        self._handshakes: set[asyncio.Task[Any]] = set()
         self._connections: defaultdict[EnterpriseNumber, WeakSet[asyncio.BaseTransport]] = defaultdict(WeakSet)
         self._server: asyncio.Server | None = None
-        # aiohttp counts the keep-alive time-out from accept, so that it bounds the header of a first request too.
-        self._runner = web.AppRunner(
-            self._application(),
-            keepalive_timeout=limits.header_s,
-            access_log=None,
-            auto_decompress=False,
-            shutdown_timeout=limits.drain_s,
-        )
+        self._runner = web.AppRunner(self._application(), shutdown_timeout=limits.drain_s)
 
     async def start(self, host: str, port: int, context: ssl.SSLContext) -> int:
         """Listen; return the port."""
@@ -123,18 +141,36 @@ class IntakeServer:
 
     def _protocol(self) -> asyncio.Protocol:
         server = self._runner.server
-        if server is None or len(server.connections) >= self._limits.connections:
+        # asyncio takes each connection in a task of its own, which ends with the handshake, however that ends.
+        handshake = asyncio.current_task()
+        if server is None or handshake is None:
+            raise RuntimeError("connections come to a server that was started, each in a task")
+        if len(server.connections) + len(self._handshakes) >= self._limits.connections:
             self._metrics.handshakes_refused.labels(reason="too-many-connections").inc()
-            return _Refusing()
-        return server()
+            handshake.cancel()  # closes the connection before anything is computed for it
+            return asyncio.Protocol()
+        self._handshakes.add(handshake)
+        handshake.add_done_callback(self._handshakes.discard)
+        return Connection(
+            server,
+            self._places,
+            on_crowd=self._metrics.handshakes_refused.labels(reason="too-many-of-one-certificate").inc,
+            on_malformed=self._malformed,
+            # aiohttp counts the keep-alive time-out from accept, so that it bounds the header of a first request too.
+            keepalive_timeout=self._limits.header_s,
+            access_log=None,
+            auto_decompress=False,
+        )
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._edge])
         for route in ROUTES:
-            application.router.add_route(route.method, route.path, self._handler(route))
+            application.router.add_route(
+                route.method, route.path, self._admitted(route, self._handler(route)), expect_handler=_later
+            )
         return application
 
-    def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _handler(self, route: Route) -> _Answering:
         match route.authentication, route.handler, route.open_handler:
             case Authentication.SIGNED, None, None:
                 return self._submit
@@ -156,10 +192,36 @@ class IntakeServer:
 
     # ── One request ──
 
+    def _admitted(self, route: Route, answering: _Answering) -> _Answering:
+        """Let a request of a route in, or refuse it, and only then ask for its body."""
+        is_message = route.authentication is Authentication.SIGNED
+        pool = Pool.MESSAGES if is_message else Pool.QUESTIONS
+
+        async def admit(request: web.Request) -> web.StreamResponse:
+            if route.authentication is Authentication.TLS:
+                who = self._certificate(request).fingerprint(SHA256()).hex()
+            else:
+                request[_PEER] = peer = self._peer(request)
+                who = peer.party
+            size_bytes = self._size_of_message(request) if is_message else 0
+            with self._admission.admitted(pool, who, size_bytes):
+                await _continue(request)
+                return await answering(request)
+
+        return admit
+
+    def _size_of_message(self, request: web.Request) -> int:
+        """Return how many bytes a request says that it has; one that does not say may have as many as any."""
+        largest_bytes = self._limits.largest_message_bytes
+        size_bytes = request.content_length
+        if size_bytes is None:
+            return largest_bytes
+        if size_bytes > largest_bytes:
+            raise Refusal(Kind.MESSAGE_TOO_LARGE, f"the whole request may have at most {largest_bytes} bytes")
+        return size_bytes
+
     @web.middleware
-    async def _edge(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def _edge(self, request: web.Request, handler: _Answering) -> web.StreamResponse:
         started_at = asyncio.get_running_loop().time()
         correlation_id = str(uuid4())
         refusal: Refusal | None = None
@@ -169,7 +231,6 @@ class IntakeServer:
         try:
             correlation_id = _correlation_id(request) or correlation_id
             _require_hygiene(request)
-            self._require_room()
             response = await handler(request)
         except asyncio.CancelledError:
             raise
@@ -182,15 +243,13 @@ class IntakeServer:
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.labels(edge="intake").set(self._in_flight)
-        response.headers[CORRELATION] = correlation_id
-        response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")  # what is public says itself how long it holds
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        _add_headers(response, correlation_id)
         self._tell(request, response, refusal, correlation_id, asyncio.get_running_loop().time() - started_at)
         return response
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
         """`POST /api/v1/messages`: the first spine."""
-        peer = self._peer(request)
+        peer = request[_PEER]
         key = _single(request, "Idempotency-Key")
         dry_run = _is_dry_run(request)
         raw = replace(await read_message(request, self._limits.body), idempotency_key=key)
@@ -205,28 +264,41 @@ class IntakeServer:
         view = views.whole(record, await self._deps.ledger.timeline(record.message_id))
         return handlers.render_accepted(accepted, request.headers.get(hdrs.ACCEPT, ""), self._deps.public_url, view)
 
-    def _peer(self, request: web.Request) -> Peer:
-        if request.transport is None:
-            raise ConnectionResetError("the caller has gone")
+    def _certificate(self, request: web.Request) -> x509.Certificate:
         try:
-            certificate = peer_certificate(request.transport)
+            return peer_certificate(_transport(request))
         except CertificateRejected as rejected:
             raise Refusal(Kind.SENDER_UNKNOWN, f"the client certificate is refused: {rejected}") from rejected
-        peer = self._identities.peer(certificate, self._deps.clock())
-        self._connections[peer.party].add(request.transport)
+
+    def _peer(self, request: web.Request) -> Peer:
+        peer = self._identities.peer(self._certificate(request), self._deps.clock())
+        self._connections[peer.party].add(_transport(request))
         return peer
 
     async def _caller(self, request: web.Request) -> Caller:
         on_behalf_of = _single(request, ON_BEHALF_OF)
-        return await identify(self._peer(request), on_behalf_of, self._identities.registration(), self._deps.ledger)
+        return await identify(request[_PEER], on_behalf_of, self._identities.registration(), self._deps.ledger)
 
-    def _require_room(self) -> None:
-        if self._in_flight > self._limits.requests_in_flight:
-            raise Refusal(
-                Kind.OVERLOADED,
-                "the gateway is busy; nothing was kept, send the same request again",
-                retry_after_s=_OVERLOADED_RETRY_S,
-            )
+    def _malformed(self, status: int) -> web.Response:
+        """Return the answer to what aiohttp itself refuses with `status`, and count it."""
+        correlation_id = str(uuid4())
+        kind = Kind.INTERNAL if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Kind.BAD_REQUEST
+        refusal = as_refusal(GatewayError()) if kind is Kind.INTERNAL else Refusal(kind, _NO_HTTP)
+        response = render(refusal, correlation_id)
+        _add_headers(response, correlation_id)
+        self._metrics.refused.labels(code=kind).inc()
+        self._metrics.requests.labels(edge="intake", route="unknown", status=response.status).inc()
+        _log.info(
+            "request",
+            extra={
+                "edge": "intake",
+                "route": "unknown",
+                "status": response.status,
+                "outcome": kind,
+                "correlation": correlation_id,
+            },
+        )
+        return response
 
     def _refusal(self, error: Exception, correlation_id: str) -> Refusal:
         match error:
@@ -237,7 +309,7 @@ class IntakeServer:
             case _:
                 pass
         refusal = as_refusal(error)
-        if refusal.kind in (Kind.INTERNAL, Kind.STORE_UNAVAILABLE):
+        if refusal.kind in (Kind.INTERNAL, Kind.STORE_UNAVAILABLE) and not isinstance(refusal, NotAdmitted):
             known = isinstance(error, GatewayError)
             _log.error(
                 "request failed",
@@ -265,6 +337,8 @@ class IntakeServer:
         self._metrics.requests.labels(edge="intake", route=f"{request.method} {route}", status=response.status).inc()
         if (request.method, route) == (hdrs.METH_POST, "/api/v1/messages"):
             self._metrics.accept_seconds.labels(outcome="refused" if refusal else "accepted").observe(seconds)
+        if isinstance(refusal, NotAdmitted):
+            return  # told by the admission, at its own pace
         _log.info(
             "request",
             extra={
@@ -279,11 +353,32 @@ class IntakeServer:
         )
 
 
-class _Refusing(asyncio.Protocol):
-    """Closes a connection that there is no room for."""
+async def _later(_request: web.Request) -> None:
+    """Leave `Expect` to `_continue`: before this edge has looked at a request, nothing is promised for its body."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+
+async def _continue(request: web.Request) -> None:
+    """Ask for the body of a request that waits for that (RFC 9110, section 10.1.1)."""
+    expectation = request.headers.get(hdrs.EXPECT)
+    if expectation is None or request.version != HttpVersion11:
+        return
+    if expectation.lower() != "100-continue":
+        raise Refusal(Kind.BAD_REQUEST, "the only expectation that is met is 100-continue")
+    await request.writer.write(_CONTINUE)
+    request.writer.output_size = 0  # the answer itself has not begun
+    await request.writer.drain()
+
+
+def _transport(request: web.Request) -> asyncio.Transport:
+    if request.transport is None:
+        raise ConnectionResetError("the caller has gone")
+    return request.transport
+
+
+def _add_headers(response: web.StreamResponse, correlation_id: str) -> None:
+    response.headers[CORRELATION] = correlation_id
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")  # what is public says itself how long it holds
+    response.headers["X-Content-Type-Options"] = "nosniff"
 
 
 def _correlation_id(request: web.Request) -> str | None:

@@ -19,6 +19,7 @@ from gateway.crypto.vault import DekRow, IndexKeyRow, KekRow
 from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId
 from gateway.domain.needs import LiveUse
 from gateway.stores.model import (
+    AuditPage,
     Claim,
     DeliveryRecord,
     DocumentRecord,
@@ -26,6 +27,9 @@ from gateway.stores.model import (
     EvidenceRecord,
     FeedPage,
     KnownReference,
+    LateCounts,
+    Listed,
+    Listing,
     LogEntry,
     MessageFilter,
     MessageRecord,
@@ -187,7 +191,18 @@ class Ledger(Protocol):
         ...
 
     async def claim(self, worker: str, *, lease: timedelta, limit: int, providers: Collection[str]) -> list[Claim]:
-        """Lease up to `limit` due deliveries of these providers; single letters before bulk, then the longest due."""
+        """
+        Lease deliveries that are due, up to `limit` for each of these providers: what waits for one provider takes no
+        place from another. They come provider by provider, for each in this order:
+
+        - Single letters go before bulk; but of every eight places a provider has, one is for bulk while bulk is due.
+        - In each of these lanes, senders take turns: no sender with something due is passed over twice by the same
+          other, in one call or over many. How much a sender has waiting makes no difference to another.
+        - Of one sender, the longest due goes first.
+
+        Where the turns stand is part of the ledger; calls at the same time take theirs one after the other, and never
+        lease the same delivery. The cost does not grow with what waits, due or not.
+        """
         ...
 
     async def begin_attempt(
@@ -201,7 +216,8 @@ class Ledger(Protocol):
         """
         Write down that a provider is about to be called: status dispatching, the message in delivery, a numbered
         attempt that is over after `longest`, and that from `settle` later anybody who finds it still dispatching must
-        reconcile it. Return the attempt's number. With `paper`, the first attempt of a delivery counts against that
+        reconcile it. The deadline of the delivery becomes `TAKEN_UP_WITHIN` (see `domain.schedule`) after that: so long
+        nobody is late. Return the attempt's number. With `paper`, the first attempt of a delivery counts against that
         quota.
 
         Raises:
@@ -212,7 +228,7 @@ class Ledger(Protocol):
 
     async def renew(self, claim: Claim, lease: timedelta) -> Claim:
         """
-        Keep a delivery until `lease` from now.
+        Keep a delivery until `lease` from now; a lease that lasts longer anyway, as during an attempt, stays.
 
         Raises:
             LeaseLost: somebody else holds it.
@@ -267,8 +283,37 @@ class Ledger(Protocol):
         """Return the deliveries that wait for a person, the most urgent first."""
         ...
 
-    async def late(self, now: datetime) -> list[DeliveryRecord]:
-        """Return every delivery that has not ended and whose deadline has passed."""
+    async def late(
+        self, now: datetime, *, after: DeliveryRecord | None = None, limit: int | None = None
+    ) -> list[DeliveryRecord]:
+        """
+        Return the deliveries that have not ended and whose deadline lies before `now`, by deadline, then by id.
+
+        With `after`, a delivery of an earlier answer: only those behind it, also when it is late no more. With `limit`:
+        at most that many.
+        """
+        ...
+
+    async def late_counts(self, now: datetime, *, erased_within: timedelta) -> LateCounts:
+        """
+        Count what is late, in one look and without reading it.
+
+        Deliveries: those of `late`, in groups by channel, status and next action; a group of none is left out.
+        Copies: messages of which `due_erasures` was due more than `erased_within` before `now`. Blobs: documents whose
+        key was destroyed more than `erased_within` before `now`, and whose blob was not noted as gone.
+        """
+        ...
+
+    async def claim_late(
+        self, worker: str, delivery_id: DeliveryId, *, now: datetime, lease: timedelta
+    ) -> Claim | None:
+        """
+        Lease one delivery on which a worker may act (send, reconcile, poll) and whose deadline lies before `now`,
+        whether it is due or not.
+
+        The fence is that of `claim`: the token grows, and whoever held an older one gets `LeaseLost`. None, and nothing
+        changes, when somebody holds it, it is not late, it waits for a person, it has ended, or is not there.
+        """
         ...
 
     async def queue_depths(self) -> list[QueueDepth]:
@@ -350,6 +395,23 @@ class Ledger(Protocol):
 
     async def suspensions(self) -> list[Suspension]:
         """Return the suspended senders, the longest suspended first."""
+        ...
+
+    # audit
+    async def walk(self, *, after_position: int, limit: int) -> AuditPage:
+        """
+        Return each message once with all that belongs to it, however wrong it is; the oldest first, or nearly so.
+
+        `after_position` is 0 or what the page before said; it is no position of `messages`.
+        """
+        ...
+
+    async def listed(self, what: Listing, *, after: UUID | None, limit: int) -> list[Listed]:
+        """Return up to `limit` rows of a listing, in order of `row`, those after `after`."""
+        ...
+
+    async def feeds_with_gaps(self) -> list[EnterpriseNumber]:
+        """Return the senders whose feed lacks a number between the oldest that is kept and the newest. Reads it all."""
         ...
 
     # care

@@ -5,6 +5,7 @@ Every implementation of `gateway.stores.ledger.Ledger` reads and writes these. N
 ciphertext; the ledger never sees a personal value in clear.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -198,6 +199,7 @@ class DeliveryChange:
     code: str | None = None
     provider_reference: str | None = None
     barcode: str | None = None
+    first_attempt_at: datetime | None = None
     handed_over_at: datetime | None = None
     posted_at: datetime | None = None
     read_seen_at: datetime | None = None
@@ -336,6 +338,34 @@ class QueueDepth:
     oldest_due_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateDeliveries:
+    """How many late deliveries of a channel are in this state, and the earliest deadline that they missed."""
+
+    channel: str
+    status: str
+    action: str
+    count: int
+    oldest_deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateErasures:
+    """How many erasures are overdue, and since when the oldest one is due (None: none is)."""
+
+    count: int
+    oldest_due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateCounts:
+    """All that is late, counted: deliveries, messages whose documents should be erased, blobs that should be gone."""
+
+    deliveries: tuple[LateDeliveries, ...]
+    copies: LateErasures
+    blobs: LateErasures
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RegistrationVersion:
     """
@@ -359,3 +389,76 @@ class Suspension:
     sender: EnterpriseNumber
     at: datetime
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One call to a provider, as it was written down; `outcome` None: nobody wrote what came of it."""
+
+    delivery_id: DeliveryId
+    number: int
+    action: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedMessage:
+    """
+    A message with everything that the ledger promises about it, for `gateway verify`.
+
+    `reference` is what burnt the message's reference, `keys` those of its documents and of the message that can still
+    be opened; `blobs_erased` the documents whose blob was noted as gone; `leases` when each lease on a delivery ends;
+    `retrievals` the deliveries whose recipient can fetch the copy.
+    """
+
+    message: MessageRecord
+    reference: KnownReference | None
+    keys: Mapping[UUID, DekRow]
+    blobs_erased: frozenset[DocumentId]
+    attempts: tuple[AttemptRecord, ...]
+    leases: Mapping[DeliveryId, datetime]
+    retrievals: frozenset[DeliveryId]
+    timeline: tuple[TimelineEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableMessage:
+    """A row that is no message any more, with the ids of its documents and keys; `message_id` in hexadecimal."""
+
+    message_id: str
+    documents: tuple[UUID, ...]
+    keys: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPage:
+    """A part of the walk over all messages; `next_position` is where the next part starts, None at the end."""
+
+    messages: tuple[AuditedMessage, ...]
+    unreadable: tuple[UnreadableMessage, ...]
+    next_position: int | None
+
+
+class Listing(StrEnum):
+    """What `Ledger.listed` lists. A stray is a row whose owner is gone."""
+
+    KEYS = "keys"  # data keys that can be opened
+    KEYS_OF_DOSSIERS = "keys-of-dossiers"
+    KEYS_OF_LOGS = "keys-of-logs"
+    TOMBSTONES = "tombstones"  # blobs that may never be committed
+    STRAY_REFERENCES = "stray-references"  # by the message they name, which has another reference or is not there
+    STRAY_DOCUMENTS = "stray-documents"
+    STRAY_DELIVERIES = "stray-deliveries"
+    STRAY_ATTEMPTS = "stray-attempts"  # by the delivery they name
+    STRAY_RETRIEVALS = "stray-retrievals"  # by the delivery they name
+    MISQUEUED = "misqueued"  # deliveries whose queue entry, where it is a row of its own, says something else
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One row of a listing: `row` is where the next part starts after, `id` what is listed."""
+
+    row: UUID
+    id: UUID

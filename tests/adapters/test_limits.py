@@ -16,6 +16,7 @@ from gateway.adapters.limits import (
     BreakerRules,
     CallLimits,
     CallState,
+    CallTotals,
     Circuit,
     LimitedAdapter,
     Pace,
@@ -147,6 +148,24 @@ def test_turns_are_never_closer_than_the_pace(per_s: float, gaps_s: list[float])
     assert all(later - earlier >= 1.0 / per_s - 1e-6 for earlier, later in pairwise(turns_s))
 
 
+def test_looking_at_the_next_turn_does_not_take_it() -> None:
+    pace = Pace(2.0)
+    pace.wait_s(0.0)
+    assert [pace.until_next_s(now_s) for now_s in (0.0, 0.2, 9.0)] == [0.5, 0.3, 0.0]
+    assert pace.wait_s(0.0) == 0.5
+
+
+def test_asking_whether_a_call_may_begin_is_no_call() -> None:
+    breaker = Breaker(BreakerRules(troubles_to_open=1, pause_s=10.0))
+    assert breaker.admits(0.0)
+    breaker.end(breaker.begin(0.0), Result.TROUBLE, 0.0)
+    assert [breaker.admits(now_s) for now_s in (0.0, 9.9, 10.0)] == [False, False, True]
+    assert (breaker.circuit, breaker.refused) == (Circuit.OPEN, 0)
+    with pytest.raises(Unreachable):
+        breaker.check(0.0)
+    assert breaker.refused == 1
+
+
 def test_a_caller_who_comes_late_enough_does_not_wait() -> None:
     pace = Pace(2.0)
     assert [pace.wait_s(now_s) for now_s in (0.0, 0.0, 0.6, 9.0)] == [0.0, 0.5, 0.4, 0.0]
@@ -159,6 +178,7 @@ def test_a_caller_who_comes_late_enough_does_not_wait() -> None:
         lambda: BreakerRules(pause_s=0.0),
         lambda: Pace(0.0),
         lambda: CallLimits(concurrent_calls=0),
+        lambda: CallLimits(longest_wait_s=0.0),
     ],
 )
 def test_limits_that_let_nothing_through_are_refused(make: Any) -> None:
@@ -342,3 +362,111 @@ async def test_calls_keep_the_pace() -> None:
     for _ in range(3):
         await made.destination.send(PARCEL, again=False)
     assert made.slept_s == [0.0, 0.25, 0.25]
+
+
+# Waiting beforehand, and not for long otherwise
+
+
+async def test_a_call_with_a_reservation_waits_for_nothing() -> None:
+    made = bench(concurrent_calls=1, calls_per_s=0.01)
+    async with made.destination.reserved():
+        assert made.destination.state == CallState(circuit=Circuit.CLOSED, running=0, waiting=0)
+        made.adapter.then = None
+        call = asyncio.create_task(made.destination.send(PARCEL, again=False))
+        await made.adapter.begun.wait()
+        assert made.destination.state == CallState(circuit=Circuit.CLOSED, running=1, waiting=0)
+        made.adapter.go.set()
+        assert await call == ACCEPTED
+    assert made.slept_s == [0.0]
+
+
+async def test_a_reservation_waits_as_long_as_it_takes() -> None:
+    made = bench(concurrent_calls=1, calls_per_s=0.01)
+    for _ in range(2):
+        async with made.destination.reserved():
+            assert await made.destination.send(PARCEL, again=False) == ACCEPTED
+    assert made.slept_s == [0.0, 100.0]
+    assert made.destination.totals == CallTotals(refused=0, place_wait_s=0.0, turn_wait_s=100.0)
+
+
+async def test_a_reservation_is_for_one_call() -> None:
+    made = bench(concurrent_calls=2, calls_per_s=0.5)
+    async with made.destination.reserved():
+        for _ in range(2):
+            await made.destination.send(PARCEL, again=False)
+    assert made.slept_s == [0.0, 2.0]
+
+
+async def test_a_reservation_at_one_provider_is_none_at_another() -> None:
+    one, other = bench(calls_per_s=0.5), bench(calls_per_s=0.5)
+    async with one.destination.reserved():
+        await other.destination.send(PARCEL, again=False)
+    assert (one.slept_s, other.slept_s) == ([0.0], [0.0])
+
+
+async def test_a_place_that_was_reserved_is_free_again_whatever_happens() -> None:
+    made = bench(concurrent_calls=1)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            async with made.destination.reserved():
+                raise ZeroDivisionError
+    assert await made.destination.send(PARCEL, again=False) == ACCEPTED
+
+
+async def test_whoever_gives_up_waiting_leaves_no_trace() -> None:
+    made = bench(concurrent_calls=1)
+
+    async def reserve() -> None:
+        async with made.destination.reserved():
+            pytest.fail("there was no place")
+
+    async with made.destination.reserved():
+        waiting = asyncio.create_task(reserve())
+        await asyncio.sleep(0)  # it has asked
+        assert made.destination.state.waiting == 1
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    assert made.destination.state == CallState(circuit=Circuit.CLOSED, running=0, waiting=0)
+    async with made.destination.reserved():
+        pass
+
+
+async def test_nobody_waits_for_a_provider_that_is_not_called() -> None:
+    made = bench(concurrent_calls=1, calls_per_s=0.01)
+    made.adapter.then = Unreachable("no connection")
+    for _ in range(2):
+        async with made.destination.reserved():
+            with pytest.raises(Unreachable):
+                await made.destination.send(PARCEL, again=False)
+    slept = len(made.slept_s)
+    async with made.destination.reserved(), made.destination.reserved():
+        with pytest.raises(Unreachable, match="the last 2 calls failed"):
+            await made.destination.send(PARCEL, again=False)
+    assert len(made.slept_s) == slept
+    assert made.destination.totals.refused == 1
+
+
+async def test_a_call_that_would_wait_too_long_for_its_place_is_surely_not_made() -> None:
+    made = bench(concurrent_calls=1, longest_wait_s=0.01)
+    async with made.destination.reserved():
+        await made.destination.send(PARCEL, again=False)  # the place is held, and its one call made
+        with pytest.raises(Unreachable, match="too many calls are running"):
+            await made.destination.status(PARCEL)
+        with pytest.raises(OutcomeUnknown):
+            await made.destination.find(PARCEL)
+    assert len(made.adapter.calls) == 1
+    assert made.destination.state == CallState(circuit=Circuit.CLOSED, running=0, waiting=0)
+    assert await made.destination.send(PARCEL, again=False) == ACCEPTED
+
+
+async def test_a_call_that_would_wait_too_long_for_its_turn_leaves_it_to_another() -> None:
+    made = bench(calls_per_s=0.1, longest_wait_s=5.0)
+    await made.destination.send(PARCEL, again=False)
+    for _ in range(3):
+        with pytest.raises(Unreachable, match="too many calls wait") as caught:
+            await made.destination.send(PARCEL, again=False)
+        assert caught.value.retry_after_s == 10.0
+    assert len(made.adapter.calls) == 1
+    made.now_s = 6.0
+    await made.destination.send(PARCEL, again=False)
+    assert made.slept_s == [0.0, 4.0]

@@ -128,6 +128,7 @@ class Office:
         fallback: frozenset[str] = frozenset(),
         unread_after: timedelta | None = None,
         deliver_before: datetime | None = None,
+        print_options: PrintOptions | None = None,
     ) -> MessageRecord:
         """Accept a message for these channels."""
         route = Route(
@@ -138,6 +139,8 @@ class Office:
             ebox={channel: ("letter", "test") for channel in channels if channel is not Channel.PRINT},
         )
         new = await _new_message(self, route, deliver_before)
+        if print_options is not None:
+            new = replace(new, message=replace(new.message, print_options=print_options))
         assert await self.ledger.record(new) is None
         return new.message
 

@@ -4,6 +4,7 @@ import errno
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,20 @@ async def test_late_deliveries_are_listed(office: Any, admin: Any, run_command: 
     office.clock.now = message.deliveries[0].deadline_at.replace(year=2027)
     code, out, _ = await run_command("ops", "late", "--socket", admin.path)
     assert (code, str(message.message_id) in out) == (DONE, True)
+    assert out.splitlines()[-1].startswith("worker, send: see that workers run")
+
+
+async def test_overdue_erasures_are_listed_below(office: Any, admin: Any, run_command: Run) -> None:
+    doubt = await office.in_doubt(EBOX)
+    await admin.decide(doubt, "accepted")
+    office.clock.advance(timedelta(hours=2))
+    _, out, _ = await run_command("ops", "late", "--socket", admin.path)
+    none, told, message = out.splitlines()
+    assert none == "no delivery is late"
+    assert told.startswith(
+        "messages whose documents are past their date of erasure: 1, the oldest since 2026-11-22T10:"
+    )
+    assert message.split() == ["message", str(doubt.message_id), "of", "0406798006"]
 
 
 async def test_what_a_provider_said_cannot_steer_the_terminal(office: Any, admin: Any, run_command: Run) -> None:
@@ -126,7 +141,7 @@ async def test_what_a_provider_said_cannot_steer_the_terminal(office: Any, admin
 
 
 def test_a_cut_list_tells_how_many_more_there_are() -> None:
-    shown = tables.late({"late": [{"deliveryId": ID}], "total": 1_001})
+    shown = tables.late({"late": [{"deliveryId": ID}], "total": 1_001, "erasures": {}})
     assert shown.splitlines()[-1] == "and 1000 more"
 
 

@@ -21,7 +21,7 @@ from gateway.domain.message import Channel
 from gateway.errors import StoreUnavailable
 from gateway.telemetry import Metrics
 
-UNITS = ("seconds", "days", "ratio", "bytes", "deliveries", "requests", "transactions", "messages")
+UNITS = ("seconds", "days", "ratio", "bytes", "deliveries", "requests", "transactions", "messages", "documents")
 SUFFIXES = ("_total", "_bucket", "_sum", "_count", "_created", *(f"_{unit}" for unit in UNITS))
 NO_EXPIRIES = Expiries(certificates=dict, client_cas=list)
 
@@ -107,13 +107,13 @@ async def test_a_scrape_is_answered_and_the_failure_counted_when_the_gauges_cann
     refresh: Callable[[], Awaitable[None]],
 ) -> None:
     metrics = Metrics()
-    metrics.late.set(3)
+    metrics.late.labels(owner="worker", action="send").set(3)
     async with ops(metrics, refresh=refresh, limit_s=0.01) as ask:
         await ask("/metrics")
         status, text = await ask("/metrics")
     assert status == 200
     assert value(text, "gateway_gauge_refresh_failures_total") == 2
-    assert value(text, "gateway_late_deliveries") == 3
+    assert value(text, "gateway_late_deliveries", owner="worker", action="send") == 3
     assert "secret" not in text
 
 
@@ -131,7 +131,11 @@ async def test_queues_and_late_deliveries_are_those_of_the_moment(office: Any) -
     assert value(full, "gateway_queue_oldest_seconds", channel="print", action="send") == 86_401
     assert value(full, "gateway_queue_deliveries", channel="ebox-citizen", action="decide") == 1
     assert value(full, "gateway_queue_oldest_seconds", channel="ebox-citizen", action="decide") == 0
-    assert (value(empty, "gateway_late_deliveries"), value(full, "gateway_late_deliveries")) == (0, 1)
+    persons = {"owner": "person", "action": "decide"}
+    late = [value(text, "gateway_late_deliveries", **persons) for text in (empty, full)]
+    ages_s = [value(text, "gateway_late_oldest_seconds", **persons) for text in (empty, full)]
+    assert (late, ages_s) == ([0, 1], [0, 1])
+    assert value(full, "gateway_late_deliveries", owner="worker", action="send") == 0
     assert value(full, "gateway_gauges_read_timestamp_seconds") == office.clock.now.timestamp()
 
 

@@ -163,13 +163,40 @@ async def test_late_deliveries_are_told_with_how_late_they_are(
     office: Any, admin: Any, no_personal_data: Callable[[object], None]
 ) -> None:
     message = await office.post(EBOX)
-    assert (await admin.get("/ops/late"))[1] == {"late": [], "total": 0}
+    _, empty = await admin.get("/ops/late")
+    assert (empty["late"], empty["total"]) == ([], 0)
+    assert [each["count"] for each in empty["erasures"].values()] == [0, 0]
     office.clock.advance(timedelta(days=2, minutes=1))
     status, body = await admin.get("/ops/late")
     assert (status, body["total"]) == (200, 1)
     row = body["late"][0]
     assert (row["messageId"], row["nextAction"], row["lateSeconds"]) == (str(message.message_id), "send", 60)
+    assert (row["owner"], row["since"], row["canBeDecided"]) == ("worker", "2026-11-22T10:00:00Z", [])
+    assert "stays in the queue" in row["then"]
+    assert "workers run" in row["advice"]
     no_personal_data(body)
+
+
+async def test_what_should_be_erased_and_is_not_is_told_with_its_messages(
+    office: Any, admin: Any, no_personal_data: Callable[[object], None]
+) -> None:
+    doubts = [await office.in_doubt(EBOX) for _ in range(2)]
+    for doubt in doubts:
+        await admin.decide(doubt, "accepted")
+    office.clock.advance(timedelta(hours=1))
+    assert (await admin.get("/ops/late"))[1]["erasures"]["copies"]["count"] == 0
+    office.clock.advance(timedelta(minutes=1))
+    _, body = await admin.get("/ops/late")
+    copies = body["erasures"]["copies"]
+    assert (copies["count"], copies["owner"], copies["oldestDueAt"]) == (2, "sweeper", "2026-11-22T10:00:00Z")
+    assert {each["messageId"] for each in copies["messages"]} == {str(doubt.message_id) for doubt in doubts}
+    no_personal_data(body)
+    record = await office.message(doubts[0].message_id)
+    assert await office.ledger.destroy_keys(record, office.clock.now, [])
+    office.clock.advance(timedelta(minutes=61))
+    _, body = await admin.get("/ops/late")
+    assert [each["count"] for each in body["erasures"].values()] == [1, 1]
+    assert (await admin.get("/status"))[1]["lateErasures"] == 2
 
 
 async def test_a_message_is_shown_with_its_deliveries_and_timeline_and_nothing_personal(
@@ -204,6 +231,7 @@ async def test_the_status_tells_versions_queues_and_the_registration_in_force(of
         "uptimeSeconds": 300,
         "toDecide": 1,
         "late": 0,
+        "lateErasures": 0,
     }
     assert body["versions"]["gateway"] == "1.2.3"
     assert {(each["channel"], each["action"], each["count"]) for each in body["queues"]} == {

@@ -258,6 +258,11 @@ MISTAKES: list[tuple[Values, str, str]] = [
     ({"polling/read_status_s": [2, 1]}, "polling.read_status_s", "must go up"),
     ({"workers/lease_s": 5, "workers/poll_s": 5}, "workers.poll_s", "shorter than lease_s"),
     ({"limits/requests_in_flight": 1001}, "limits.requests_in_flight", "not be more than connections"),
+    ({"limits/questions_in_flight": 0}, "limits.questions_in_flight", "from 1 to 100000"),
+    ({"limits/sender_requests_per_s": 0}, "limits.sender_requests_per_s", "from 0.01 to 100000"),
+    ({"limits/sender_burst": 0}, "limits.sender_burst", "from 1 to 1000000"),
+    ({"limits/bytes_in_flight": 30_606_207}, "limits.bytes_in_flight", "as large as may be, so at least 30606208"),
+    ({"limits/message_bytes": 1_073_741_824}, "limits.bytes_in_flight", "as large as may be, so at least 1074348032"),
     ({f"{HOUSE}/connect_timeout_s": 61}, "providers.house-a.connect_timeout_s", "attempt_timeout_s"),
     ({f"{HOUSE}/address_box_mm": {"x": 130}}, "providers.house-a.address_box_mm", "beyond the page"),
     ({f"{HOUSE}/address_box_mm": {"y": -1}}, "providers.house-a.address_box_mm.y", "from 0 to 297"),
@@ -284,7 +289,9 @@ MISTAKES: list[tuple[Values, str, str]] = [
     ({f"{BOSA}/base_url": "https://u:p@e.example"}, "providers.bosa.base_url", "credentials"),
     ({f"{BOSA}/base_url": "https://e.example/?a=b"}, "providers.bosa.base_url", "query"),
     ({f"{BOSA}/base_url": "https://é.example/"}, "providers.bosa.base_url", "ASCII"),
-    ({"stores/ledger": "postgresql://db.example/gateway"}, "stores.ledger", "sqlite:///absolute/path"),
+    ({"stores/ledger": "postgresql://db.example/gateway"}, "stores.ledger", "name the role and the database"),
+    ({"stores/ledger": "postgresql://gateway:secret@db.example/gateway"}, "stores.ledger", "must not hold a password"),
+    ({"stores/ledger": "mysql://gateway@db.example/gateway"}, "stores.ledger", "sqlite:///absolute/path"),
     ({"stores/ledger": "ledger.db"}, "stores.ledger", "sqlite:///absolute/path"),
     ({"stores/ledger": "sqlite://host/ledger.db"}, "stores.ledger", "names a host"),
     ({"stores/blobs": "file:"}, "stores.blobs", "must hold a path"),
@@ -296,6 +303,11 @@ MISTAKES: list[tuple[Values, str, str]] = [
     ({"channels/print": ["bosa"]}, "channels.print", "does not serve this channel"),
     ({"channels/ebox-enterprise": ["house-a"]}, "channels.ebox-enterprise", "does not serve this channel"),
     # production
+    (
+        PRODUCTION | {"stores/ledger": "postgresql://g@db.example/l?sslmode=disable"},
+        "stores.ledger",
+        "must not say sslmode=disable in production",
+    ),
     (PRODUCTION | {f"{BOSA}/base_url": "http://e.example"}, "providers.bosa.base_url", "must begin with https://"),
     (PRODUCTION | {f"{BOSA}/token_url": "http://e.example"}, "providers.bosa.token_url", "must begin with https://"),
     (PRODUCTION | {f"{HOUSE}/base_url": "http://p.example"}, "providers.house-a.base_url", "must begin with https://"),
@@ -354,7 +366,7 @@ def test_a_refused_value_is_not_repeated(loaded: Callable[[Mapping[str, Any]], C
     secret = "correct-horse-battery"
     changes = {
         "providers/bosa/base_url": f"https://us:{secret}@e.example",
-        "stores/ledger": f"postgresql://{secret}@h/d",
+        "stores/ledger": f"postgresql://gateway:{secret}@h/d",
     }
     with pytest.raises(ConfigInvalid) as caught:
         loaded(changes | {"workers/count": secret, "gateway/environment": secret, "intake/bind": secret})

@@ -436,13 +436,10 @@ async def test_an_epoch_lasts_until_another_is_begun(store: Any, ledger: Ledger)
     assert (await feed(await store.crash())).epoch == second
 
 
-async def test_two_ledgers_have_two_epochs(ledger: Ledger, store: Any, tmp_path: Any) -> None:
-    other = await type(store)(tmp_path / "another").open()
-    try:
-        assert (await feed(other)).epoch != (await feed(ledger)).epoch
-        assert isinstance((await feed(other)).epoch, UUID)
-    finally:
-        await other.close()
+async def test_two_ledgers_have_two_epochs(ledger: Ledger, store: Any) -> None:
+    other = await store.open_another()
+    assert (await feed(other)).epoch != (await feed(ledger)).epoch
+    assert isinstance((await feed(other)).epoch, UUID)
 
 
 # evidence

@@ -12,10 +12,11 @@ import pytest
 
 from gateway.crypto.vault import IndexKeyRow, KekRow
 from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId
-from gateway.domain.message import Channel, Lane
+from gateway.domain.message import Channel
 from gateway.domain.needs import LiveUse
 from gateway.domain.retention import CopyState, Keep
 from gateway.domain.routing import Route
+from gateway.domain.schedule import TAKEN_UP_WITHIN
 from gateway.domain.status import DeliveryStatus, InvalidMove, MessageStatus, NextAction
 from gateway.errors import Kind, LeaseLost, Refusal, StoreUnavailable
 from gateway.stores.ledger import Ledger
@@ -501,21 +502,6 @@ async def test_every_action_of_a_worker_is_claimed(ledger: Ledger, records: Any,
     assert claimed.delivery.next_action == action
 
 
-async def test_single_letters_come_before_bulk_then_the_longest_due(ledger: Ledger, records: Any) -> None:
-    plan = [
-        (Lane.BULK, "house-a", 9),
-        (Lane.SINGLE, "house-a", 1),
-        (Lane.SINGLE, "bosa", 3),
-        (Lane.BULK, "bosa", 8),
-        (Lane.SINGLE, "house-a", 2),
-    ]
-    for lane, provider, hours in plan:
-        await ledger.record(records.new(delivery={"lane": lane, "provider": provider, "due_at": NOW - hours * HOUR}))
-    first, second = await claim(ledger, limit=4), await claim(ledger, limit=4)
-    ages = [(NOW - one.delivery.due_at) // HOUR for one in first + second if one.delivery.due_at is not None]
-    assert ages == [3, 2, 1, 9, 8]
-
-
 async def test_claims_at_once_never_overlap(ledger: Ledger, records: Any) -> None:
     for _ in range(40):
         await ledger.record(records.new())
@@ -542,6 +528,13 @@ async def test_a_renewed_lease_keeps_others_away_for_longer(ledger: Ledger, reco
     assert renewed == replace(first, lease_until=NOW + 3 * HOUR)
     assert await claim(ledger, now=NOW + 2 * HOUR) == []
     await ledger.settle(renewed, records.settlement(records.change(status=DeliveryStatus.CANCELLED)))
+
+
+async def test_renewing_never_shortens_a_lease_such_as_that_of_an_attempt(ledger: Ledger, records: Any) -> None:
+    claimed = await claim_one(ledger, records.new())
+    await ledger.begin_attempt(claimed, longest=2 * HOUR, settle=timedelta())
+    assert (await ledger.renew(claimed, MINUTE)).lease_until == NOW + 2 * HOUR
+    assert await claim(ledger, worker="w2", now=NOW + 2 * HOUR - timedelta(milliseconds=1)) == []
 
 
 async def test_a_released_delivery_is_due_again_when_its_worker_said(ledger: Ledger, records: Any) -> None:
@@ -613,7 +606,7 @@ async def test_an_attempt_is_written_down_before_the_provider_is_called(ledger: 
         first_attempt_at=NOW,
         next_action=NextAction.RECONCILE,
         due_at=NOW + 5 * MINUTE,
-        deadline_at=NOW + MINUTE,
+        deadline_at=NOW + 5 * MINUTE + TAKEN_UP_WITHIN,
     )
 
 

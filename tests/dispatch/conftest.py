@@ -4,9 +4,9 @@ import asyncio
 import hashlib
 import json
 import tomllib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ import tomli_w
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.client import Reply, ask
+from gateway.deliver import Outcome
+from gateway.dispatch.worker import Workers, WorkerSettings
 from gateway.domain.ids import MessageId
 from gateway.domain.message import Recipient
 from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
@@ -30,7 +32,7 @@ from gateway.simulators.records import Call
 from gateway.simulators.serve import Simulators
 from gateway.simulators.tokens import Client
 from gateway.stores.ledger import Ledger
-from gateway.stores.model import MessageRecord
+from gateway.stores.model import Claim, MessageRecord
 
 if TYPE_CHECKING:
     from tests.plugins.house import House, MakeHouse, SenderHand
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 SENDERS = Path(__file__).parents[2] / "config" / "senders"
 UNDER_WAY = frozenset({MessageStatus.ACCEPTED, MessageStatus.SCHEDULED, MessageStatus.IN_DELIVERY})
 WAIT_S = 30.0
+LEASE = timedelta(seconds=60)
 
 Reached = Callable[[MessageRecord], bool]
 
@@ -145,6 +148,15 @@ class Bench:
         """Return how often the letter was taken over by the e-Box and by the print house."""
         sha256 = hashlib.sha256(content if content is not None else self.house.pdf).hexdigest()
         return self.ebox.records.copies(sha256), self.print_house.records.copies(sha256)
+
+    async def held(self, simulator: EboxSimulator | PrintHouseSimulator, count: int = 1) -> None:
+        """Wait until a provider holds so many calls that it does not answer."""
+        async with asyncio.timeout(WAIT_S):
+            await simulator.records.until(lambda records: records.held == count)
+
+    def own_pdf(self, number: int) -> bytes:
+        """Return a letter unlike any other number's."""
+        return self.house.pdf + f"\n% letter {number}".encode()
 
     # ── What the gateway keeps and tells ──
 
@@ -256,3 +268,55 @@ async def make_bench(make_house: "MakeHouse", certs: Path, tmp_path: Path) -> An
 async def bench(make_bench: MakeBench) -> Bench:
     """A gateway with the registration and the configuration that ship with it."""
     return await make_bench()
+
+
+@dataclass
+class Pool:
+    """Workers of their own on the ledger of a running gateway, whose own workers have stopped."""
+
+    name: str
+    bench: Bench
+    count: int
+    outcomes: list[str] = field(default_factory=list)
+    served: list[MessageId] = field(default_factory=list)  # whose letters came to an outcome, in order
+
+    def __post_init__(self) -> None:
+        settings = WorkerSettings(name=self.name, count=self.count, lease=LEASE, poll_s=0.02)
+        self.workers = Workers(settings, self._stopped()._deps, self._note)
+        self.task = asyncio.create_task(self.workers.run())
+
+    def _stopped(self) -> Workers:
+        workers = self.bench.house.gateway.workers
+        assert workers is not None
+        workers.stop()
+        return workers
+
+    def _note(self, claim: Claim, outcome: Outcome) -> None:
+        self.outcomes.append(outcome.name)
+        self.served.append(claim.delivery.message_id)
+
+    async def kill(self) -> None:
+        """End it as a crash would: in the middle of whatever it does."""
+        tasks = [self.task, *self.workers._running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    async def stop(self) -> None:
+        """Let it finish what runs."""
+        self.workers.stop()
+        async with asyncio.timeout(30):
+            await asyncio.wait([self.task])
+
+
+@pytest.fixture
+async def start_pool() -> AsyncIterator[Any]:
+    pools: list[Pool] = []
+
+    def start(bench: Bench, name: str, count: int = 4) -> Pool:
+        pools.append(Pool(name, bench, count))
+        return pools[-1]
+
+    yield start
+    for pool in pools:
+        await pool.kill()

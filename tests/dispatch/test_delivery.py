@@ -85,16 +85,7 @@ EBOX = cases(
         )
         for fault in KEPT
     ),
-    # A 409 at the first call: some key collided, or a lost call of an earlier life; nobody may guess.
-    Case(
-        fault="conflict",
-        calls=1,
-        results=("unknown",),
-        status=NEEDS_DECISION,
-        delivery=DeliveryStatus.IN_DOUBT,
-        reason="outcome-unknown",
-        copies=0,
-    ),
+    # A 409 at the first call; where it means doubt, see test_peers_dispatch.py.
     Case(
         fault="conflict",
         calls=2,

@@ -58,21 +58,6 @@ async def test_paper_is_never_sent_on_a_guess_while_the_registry_cannot_be_asked
     assert (record.deliveries[0].reason, bench.copies()) == ("unread", (1, 1))
 
 
-async def test_a_message_whose_reading_nobody_can_tell_is_listed_as_late(make_bench: Any) -> None:
-    bench = await make_bench(providers={"bosa": {"conflict_means": "accepted"}})
-    bench.ebox.faults.order("publish", "keep-then-500")  # the 409 that follows names no message to ask about
-    message_id = await bench.send(channels=EBOX_THEN_PRINT)
-    (delivery,) = (await bench.settled(message_id)).deliveries
-    assert (delivery.status, delivery.provider_reference) == ("delivered", None)
-    bench.clock.leap_to(delivery.handed_over_at + UNREAD_AFTER)
-    asked = await bench.until(message_id, lambda record: record.deliveries[0].due_at > bench.clock(), leaping=False)
-    assert await bench.late() == []
-    bench.clock.leap_to(asked.deliveries[0].due_at + timedelta(minutes=1))
-    asked = await bench.until(message_id, lambda record: record.deliveries[0].due_at > bench.clock(), leaping=False)
-    assert [each["deliveryId"] for each in await bench.late()] == [str(delivery.delivery_id)]
-    assert (asked.status, bench.copies()) == ("delivered", (1, 0))
-
-
 def posted(record: Any) -> datetime | None:
     found: datetime | None = record.deliveries[-1].posted_at
     return found

@@ -34,6 +34,7 @@ EBOX = JourneyState(
     handed_over_at=None,
     posted_at=None,
     deliver_before=None,
+    deadline_at=None,
     published_before=False,
     draw=0.5,
 )

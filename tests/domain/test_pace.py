@@ -42,3 +42,32 @@ def test_no_more_than_burst_and_rate_allow_ever_pass_and_all_are_counted(gaps_s,
     elapsed_s = (at - NOW).total_seconds()
     assert passed <= burst + elapsed_s * per_s + 1e-6
     assert passed + told <= len(gaps_s)
+
+
+def test_how_long_to_wait_is_known_and_asking_costs_nothing():
+    pace: Pace[str] = Pace(burst=2, per_s=0.5)
+    assert [pace.wait_s("a", NOW) for _ in range(5)] == [0.0] * 5
+    assert [pace.admit("a", NOW) for _ in range(2)] == [0, 0]
+    assert [pace.wait_s("a", NOW + timedelta(seconds=passed_s)) for passed_s in (0, 1, 2)] == [2.0, 1.0, 0.0]
+    assert pace.admit("a", NOW + timedelta(seconds=2)) == 0
+    assert Pace[str](burst=0, per_s=0.0).wait_s("a", NOW) == float("inf")
+
+
+def test_no_more_keys_are_remembered_than_agreed_and_those_with_their_whole_burst_go_first():
+    pace: Pace[int] = Pace(burst=1, per_s=1.0, most_keys=10)
+    for key in range(10):
+        pace.admit(key, NOW + timedelta(seconds=0.5) if key == 9 else NOW)
+    assert pace.admit(10, NOW + timedelta(seconds=1)) == 0
+    assert len(pace) == 2
+    assert pace.admit(9, NOW + timedelta(seconds=1)) is None
+
+
+def test_a_flood_of_keys_is_remembered_no_further_than_agreed():
+    pace: Pace[int] = Pace(burst=1, per_s=0.0, most_keys=10)
+    for key in range(1_000):
+        assert pace.admit(key, NOW) == 0
+        assert len(pace) <= 10
+    assert pace.admit(999, NOW) is None
+    smallest: Pace[int] = Pace(burst=1, per_s=0.0, most_keys=1)
+    assert [smallest.admit(key, NOW) for key in (1, 2, 1)] == [0, 0, 0]
+    assert len(smallest) == 1

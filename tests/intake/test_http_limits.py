@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.plugins.house import House, Part, SenderHand
+    from tests.plugins.house import Answer, House, Part, SenderHand
 else:
-    from house import House, Part, SenderHand
+    from house import Answer, House, Part, SenderHand
 
 IN_FLIGHT = "gateway_requests_in_flight_requests"
 GOOD = b"GET /api/v1/messages HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -70,10 +70,26 @@ BAD_HTTP: dict[str, tuple[bytes, int]] = {
         b"/api/v1/statusRequest HTTP/1.1"),
         415,
     ),
-    "unknown expectation": (get(b"Expect: the-unexpected"), 417),
+    "unknown expectation": (get(b"Expect: the-unexpected"), 400),
+    "unknown expectation elsewhere": (get(b"Expect: the-unexpected", start=b"GET /elsewhere HTTP/1.1"), 400),
     "no body": (POST + b"\r\n", 400),
     "empty body": (POST + b"Content-Length: 0\r\n\r\n", 400),
 }  # fmt: skip
+
+
+def is_problem(answer: Answer) -> bool:
+    """Whether a refusal is a problem document that quotes nothing of the request."""
+    problem = answer.json
+    text = answer.body.decode()
+    return (
+        answer.headers["Content-Type"].startswith("application/problem+json")
+        and problem["type"].rpartition(":")[2] in ("bad-request", "multipart-invalid", "unsupported-media-type")
+        and problem["instance"] == answer.headers["x-correlation-id"]
+        and answer.headers["Cache-Control"] == "no-store"
+        and not any(
+            quoted in text for quoted in ("X-A", "aaaa", "hello", "9999", "xchunked", "the-unexpected", "UNKNOWN")
+        )
+    )
 
 
 async def refused(house: House, connect: Any, cases: dict[str, tuple[bytes, int]]) -> list[str]:
@@ -82,7 +98,7 @@ async def refused(house: House, connect: Any, cases: dict[str, tuple[bytes, int]
     for name, (octets, status) in cases.items():
         wire = await connect(house)
         answer = await wire.ask(octets)
-        if answer is None or answer.status != status:
+        if answer is None or answer.status != status or not is_problem(answer):
             wrong.append(f"{name}: {answer}")
         wire.break_off()
         good = await (await connect(house)).ask(GOOD)
@@ -93,6 +109,24 @@ async def refused(house: House, connect: Any, cases: dict[str, tuple[bytes, int]
 
 async def test_what_is_no_proper_http_is_refused_and_the_next_request_is_served(intake: House, connect: Any) -> None:
     assert await refused(intake, connect, BAD_HTTP) == []
+
+
+async def test_what_the_parser_refuses_is_counted_closes_its_connection_and_is_not_logged(
+    intake: House, connect: Any, inside: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    wire = await connect(intake)
+    answer = await wire.ask(get(b"X-A: 90610100155\0"))
+    assert (answer.status, answer.code, answer.headers["Connection"]) == (400, "bad-request", "close")
+    assert await wire.end() == b""
+    told = {"edge": "intake", "route": "unknown", "status": "400"}
+    assert await inside(intake).metric("gateway_requests_total", **told) == 1
+    assert await inside(intake).metric("gateway_messages_refused_total", code="bad-request") == 1
+    records = [vars(record) for record in caplog.records if record.levelno > logging.DEBUG]
+    (line,) = [told for told in records if told.get("correlation") == answer.headers["x-correlation-id"]]
+    assert (line["route"], line["status"], line["outcome"]) == ("unknown", 400, "bad-request")
+    assert [told for told in records if "90610100155" in str(told)] == []
+    assert [told for told in records if told["levelno"] >= logging.ERROR] == []
 
 
 async def test_a_smuggled_second_request_is_never_answered(intake: House, connect: Any) -> None:
@@ -387,24 +421,6 @@ async def test_a_body_slower_than_the_minimum_rate_is_answered_408(
     task.cancel()
     assert (answer.status, answer.code) == (408, "request-timeout")
     assert "slower than 1000000 bytes per second" in answer.json["detail"]
-
-
-async def test_more_connections_than_there_is_room_for_are_closed(
-    make_house: Any, connect: Any, limited: Any, inside: Any
-) -> None:
-    house = await make_house(limited(connections=2, requests_in_flight=2), parts=["intake"])
-    first, second = await connect(house), await connect(house)
-    assert [(await wire.ask(GOOD)).status for wire in (first, second)] == [200, 200]
-    third = await connect(house)
-    assert await third.ask(GOOD) is None
-    assert await inside(house).metric("gateway_handshakes_refused_total", reason="too-many-connections") == 1
-    first.break_off()
-
-    async def is_served() -> bool:
-        answer = await (await connect(house)).ask(GOOD)
-        return answer is not None and answer.status == 200
-
-    await inside(house).until(is_served)
 
 
 async def test_a_refusal_is_heard_by_a_sender_that_is_still_sending(

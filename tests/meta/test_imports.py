@@ -19,6 +19,7 @@ MODULES = {
 # rank here.
 RANK = {
     "": 0,  # gateway/__init__.py itself
+    "clock": 0,
     "domain": 0,
     "errors": 1,
     "config": 2,
@@ -36,11 +37,14 @@ RANK = {
     "portal": 4,
     "hooks": 4,
     "admin": 4,
+    "integrity": 4,
     "online": 4,
+    "health": 5,
     "house": 5,
     "app": 5,
     "preflight": 5,
     "reloading": 5,
+    "supervising": 5,
     "client": 6,
     "simulators": 6,
     "demo": 6,

@@ -654,7 +654,8 @@ async def test_a_status_that_a_newer_program_wrote_is_left_unclaimed(ledger: Sql
     def from_the_future(connection: apsw.Connection) -> None:
         connection.execute(
             "INSERT INTO delivery (delivery_id, message_id, number, channel, provider, lane, status, status_at,"
-            " next_action, due_at) VALUES (?1, ?1, 1, 'print', 'house-a', 'single', 'teleported', 0, 'send', 0)",
+            " next_action, due_at, sender)"
+            " VALUES (?1, ?1, 1, 'print', 'house-a', 'single', 'teleported', 0, 'send', 0, '0406798006')",
             (uuid4().bytes,),
         )
 

@@ -59,6 +59,7 @@ REASONS: Final[Mapping[str, str]] = {
     Reason.DOCUMENT_UNREADABLE: "a stored document could not be read; the operator looks into it",
     Reason.GIVEN_UP: "the operator ended it",
     Reason.QUOTA_EXCEEDED: "the paper that may be posted today is used up; it goes out on a later day",
+    Reason.NO_NEWS: "the provider told no end of it in time; the operator asks",
 }
 
 SEVERITIES: Final[Mapping[str, str]] = {
@@ -85,6 +86,8 @@ EVENTS: Final[Mapping[str, str]] = {
     DeliveryStatus.ACCEPTED: "without a delivery: the gateway accepted the message; "
     "with one: the print house has the letter",
     "read": "the recipient opened the letter in the e-Box",
+    "overdue": "the provider, which has the letter, told no end of it in time; the operator asks",
+    "confirmed": "the operator learnt that the provider does have the letter; it is watched on",
     "retrieved": "the recipient fetched the authentic copy at the portal",
     "erased": "the keys of the documents were destroyed; nobody can read them any more",
 }

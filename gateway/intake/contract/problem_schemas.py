@@ -164,10 +164,16 @@ NOTES: Final[Mapping[Kind, Note]] = {
         fix="the same again, with the same reference; if it stays, tell the operator the `instance`",
         again=True,
     ),
-    Kind.OVERLOADED: Note(cause="the gateway is busy; nothing was kept", fix="the same again later", again=True),
+    Kind.OVERLOADED: Note(
+        cause="the gateway is busy, or you have as many requests under way, or a second, as one sender may; nothing "
+        "was kept, and most often not even the body was read",
+        fix="the same again after the seconds in `Retry-After`; with `Expect: 100-continue` the body need not be sent "
+        "before there is room for it",
+        again=True,
+    ),
     Kind.STORE_UNAVAILABLE: Note(
-        cause="a store of the gateway is away; nothing was kept that was not kept before",
-        fix="the same again later, with the same reference",
+        cause="a store of the gateway is away or nearly full; nothing was kept that was not kept before",
+        fix="the same again after the seconds in `Retry-After`, with the same reference",
         again=True,
     ),
     Kind.PROVIDER_UNAVAILABLE: Note(

@@ -17,6 +17,7 @@ from gateway.crypto.vault import DekRow, IndexKeyRow, KekRow
 from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId
 from gateway.domain.needs import LiveUse
 from gateway.stores.model import (
+    AuditPage,
     Claim,
     DeliveryRecord,
     DocumentRecord,
@@ -24,6 +25,9 @@ from gateway.stores.model import (
     EvidenceRecord,
     FeedPage,
     KnownReference,
+    LateCounts,
+    Listed,
+    Listing,
     LogEntry,
     MessageFilter,
     MessageRecord,
@@ -40,6 +44,7 @@ from gateway.stores.model import (
 )
 from gateway.stores.sqlite import (
     accepting,
+    auditing,
     claiming,
     erasing,
     feeding,
@@ -303,9 +308,23 @@ class SqliteLedger:
         """See `Ledger.to_decide`."""
         return await self._readers.run(watching.to_decide)
 
-    async def late(self, now: datetime) -> list[DeliveryRecord]:
+    async def late(
+        self, now: datetime, *, after: DeliveryRecord | None = None, limit: int | None = None
+    ) -> list[DeliveryRecord]:
         """See `Ledger.late`."""
-        return await self._readers.run(lambda c: watching.late(c, now))
+        return await self._readers.run(lambda c: watching.late(c, now, after=after, limit=limit))
+
+    async def late_counts(self, now: datetime, *, erased_within: timedelta) -> LateCounts:
+        """See `Ledger.late_counts`."""
+        return await self._readers.run(lambda c: watching.late_counts(c, now, erased_within=erased_within))
+
+    async def claim_late(
+        self, worker: str, delivery_id: DeliveryId, *, now: datetime, lease: timedelta
+    ) -> Claim | None:
+        """See `Ledger.claim_late`."""
+        return await self._writer.run(
+            lambda c: watching.claim_late(c, worker, delivery_id, late_at=now, now=self._clock(), lease=lease)
+        )
 
     async def queue_depths(self) -> list[QueueDepth]:
         """See `Ledger.queue_depths`."""
@@ -363,7 +382,7 @@ class SqliteLedger:
 
     async def live_uses(self) -> list[LiveUse]:
         """See `Ledger.live_uses`."""
-        return await self._readers.run(registering.live_uses)
+        return await self._readers.run(registering.live_uses, of_all=True)
 
     async def noted_providers(self) -> frozenset[str]:
         """See `Ledger.noted_providers`."""
@@ -384,6 +403,20 @@ class SqliteLedger:
     async def suspensions(self) -> list[Suspension]:
         """See `Ledger.suspensions`."""
         return await self._readers.run(registering.suspensions)
+
+    # audit
+
+    async def walk(self, *, after_position: int, limit: int) -> AuditPage:
+        """See `Ledger.walk`."""
+        return await self._readers.run(lambda c: auditing.walk(c, after_position=after_position, limit=limit))
+
+    async def listed(self, what: Listing, *, after: UUID | None, limit: int) -> list[Listed]:
+        """See `Ledger.listed`."""
+        return await self._readers.run(lambda c: auditing.listed(c, what, after=after, limit=limit))
+
+    async def feeds_with_gaps(self) -> list[EnterpriseNumber]:
+        """See `Ledger.feeds_with_gaps`."""
+        return await self._readers.run(auditing.feeds_with_gaps)
 
     # care
 

@@ -12,6 +12,7 @@ import apsw
 
 from gateway.errors import StoreInUse, StoreUnavailable
 from gateway.stores.files import create_file, sync_directory
+from gateway.stores.sqlite.claiming import give_back_all
 from gateway.stores.sqlite.migrating import migrate
 
 _WAIT_MS: Final = 5_000  # a checkpoint waits this long for readers of old snapshots
@@ -24,8 +25,8 @@ def open_exclusively(path: Path, at: datetime) -> tuple[apsw.Connection, int]:
     """
     Return a connection to write with, to the ledger at `path`, and the descriptor whose closing gives the ledger free.
 
-    Makes the file (0600) when it is missing, in a directory (0700) that is made when its parent exists, and applies the
-    migrations it lacks.
+    Makes the file (0600) when it is missing, in a directory (0700) that is made when its parent exists, applies the
+    migrations it lacks, and gives back the leases that are left of the process before.
 
     Raises:
         StoreInUse: another process has it open.
@@ -43,6 +44,7 @@ def open_exclusively(path: Path, at: datetime) -> tuple[apsw.Connection, int]:
         connection = connect_writer(path)
         undo.callback(connection.close)
         migrate(connection, at)
+        give_back_all(connection)
         undo.pop_all()
     return connection, lock_fd
 

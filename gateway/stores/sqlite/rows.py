@@ -121,8 +121,12 @@ def _document_of(row: Row) -> DocumentRecord:
 _INSERT_DELIVERY: Final = """
 INSERT INTO delivery (
   delivery_id, message_id, number, channel, provider, lane, status, status_at, reason, code, provider_reference,
-  barcode, handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  barcode, handed_over_at, posted_at, read_seen_at, attempts, first_attempt_at, next_action, due_at, deadline_at,
+  sender
+) VALUES (
+  ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+  (SELECT sender FROM message WHERE message_id = ?2)
+)
 """
 SELECT_DELIVERIES: Final = """
 SELECT
@@ -134,7 +138,7 @@ _OF_MESSAGES: Final = SELECT_DELIVERIES + "WHERE message_id IN carray(?) ORDER B
 
 
 def insert_delivery(connection: apsw.Connection, delivery: DeliveryRecord) -> None:
-    """Add a delivery; from the commit on, a worker may claim it."""
+    """Add a delivery of a message that is there; from the commit on, a worker may claim it."""
     connection.execute(
         _INSERT_DELIVERY,
         (

@@ -150,12 +150,24 @@ CREATE TABLE delivery (
   lease_token INTEGER NOT NULL DEFAULT 0, -- grows with each claim; the fence
   lease_until INTEGER,
   worker TEXT,
+  sender TEXT NOT NULL DEFAULT '', -- of the message; senders take turns
   UNIQUE (message_id, number)
 ) STRICT, WITHOUT ROWID;
 -- Provider first: what waits for a provider that is down costs the others nothing.
 CREATE INDEX delivery_due ON delivery (provider, lane, due_at) WHERE next_action IN ('send', 'reconcile', 'poll');
+CREATE INDEX delivery_due_by_sender ON delivery (provider, lane, sender, due_at)
+  WHERE next_action IN ('send', 'reconcile', 'poll');
+CREATE INDEX delivery_leased ON delivery (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX delivery_waiting ON delivery (next_action, channel, due_at) WHERE next_action <> 'none';
 CREATE INDEX delivery_deadline ON delivery (deadline_at) WHERE next_action <> 'none';
+
+-- Where the turns stand for a provider: after whom each lane goes on, and how long bulk has waited for its place.
+CREATE TABLE turn (
+  provider TEXT PRIMARY KEY,
+  last_single TEXT NOT NULL, -- the sender whose single letter was claimed last; '' before the first
+  last_bulk TEXT NOT NULL,
+  singles INTEGER NOT NULL -- single letters claimed since a bulk letter was, counted as far as that matters
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE attempt (
   delivery_id BLOB NOT NULL,

@@ -30,6 +30,7 @@ UPDATE delivery SET
   next_action = :next_action, due_at = :due_at, deadline_at = :deadline_at,
   reason = coalesce(:reason, reason), code = coalesce(:code, code),
   provider_reference = coalesce(:provider_reference, provider_reference), barcode = coalesce(:barcode, barcode),
+  first_attempt_at = coalesce(:first_attempt_at, first_attempt_at),
   handed_over_at = coalesce(:handed_over_at, handed_over_at), posted_at = coalesce(:posted_at, posted_at),
   read_seen_at = coalesce(:read_seen_at, read_seen_at),
   lease_until = NULL, worker = NULL
@@ -118,6 +119,7 @@ def _change_delivery(connection: apsw.Connection, delivery_id: DeliveryId, chang
             "code": change.code,
             "provider_reference": change.provider_reference,
             "barcode": change.barcode,
+            "first_attempt_at": to_ms_or_null(change.first_attempt_at),
             "handed_over_at": to_ms_or_null(change.handed_over_at),
             "posted_at": to_ms_or_null(change.posted_at),
             "read_seen_at": to_ms_or_null(change.read_seen_at),

@@ -25,6 +25,7 @@ OnCommit = Callable[[float, int], None]
 _T = TypeVar("_T")
 _BATCH_LIMIT: Final = 256
 _QUEUE_LIMIT: Final = 4_096
+_PATIENCE_S: Final = 15.0  # less than most callers have themselves
 
 # What SQLite holds against one statement. Every other apsw.Error is about the file, and so about the whole batch.
 _OF_ONE_WORK: Final = (
@@ -61,7 +62,8 @@ class Writer:
     Runs changes one after the other on `connection`, which it owns from now on and closes at the end.
 
     `on_commit` is called in the writer's thread after each commit, with its duration in seconds and the number of
-    changes in it; it must not raise.
+    changes in it; it must not raise. Nobody waits longer than `patience_s` for a change: a disk that hangs must not
+    hold on to all who come.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Writer:
         on_commit: OnCommit | None = None,
         batch_limit: int = _BATCH_LIMIT,
         queue_limit: int = _QUEUE_LIMIT,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         self._connection = connection
         self._on_commit = on_commit
         self._batch_limit = batch_limit
         self._queue_limit = queue_limit
+        self._patience_s = patience_s
         self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()  # None: the end
         self._closing = False
         self._ended = False
@@ -89,10 +93,17 @@ class Writer:
         meanwhile does not know whether it happened.
 
         Raises:
-            StoreUnavailable: closed, too much waits already, or the batch could not be committed.
+            StoreUnavailable: closed, too much waits already, the batch could not be committed, or not in time.
             Exception: whatever `work` raised; then it has no effect.
         """
-        return await self._enqueue(work, apart=False)
+        waiting = asyncio.timeout(self._patience_s)
+        try:
+            async with waiting:
+                return await self._enqueue(work, apart=False)
+        except TimeoutError as exc:
+            if not waiting.expired():
+                raise
+            raise StoreUnavailable("the ledger's disk does not answer") from exc
 
     async def checkpoint(self) -> None:
         """

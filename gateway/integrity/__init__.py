@@ -1,0 +1,1 @@
+"""The integrity checker: walks ledger, blobs and keys, and names every promise that is broken."""

@@ -1,0 +1,148 @@
+"""
+One gateway process: the real gateway, in faster time, with points around it and perhaps without one of its safeguards.
+
+It is forked from a process that has imported everything and has neither threads nor a loop. It speaks to the harness
+through a socket, a line for each event, and the end of that socket is its death.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import gateway.accept
+import gateway.app
+import gateway.deliver
+import gateway.house
+from gateway.adapters.limits import LimitedAdapter
+from gateway.config import load
+from gateway.dispatch.sweeper import Sweeper, SweepSettings
+from gateway.stores.files import FileBlobs
+from gateway.telemetry import set_up_logging
+from tests.crash import safeguards
+from tests.crash.call_points import CallPoints
+from tests.crash.file_points import FilePoints, carrying_label
+from tests.crash.forgetting import ForgetfulDisk
+from tests.crash.ledger_points import LedgerPoints
+from tests.crash.ledgers import open_in_run
+from tests.crash.points import LABEL, Wire, read_plan, stand_in
+from tests.crash.postgres_points import PostgresPoints
+from tests.crash.races import Races
+from tests.crash.speeding import FastLoop, SharedClock, monotonic
+from tests.crash.sqlite_points import SqlitePoints
+
+SWEEPS: Final = SweepSettings(every_s=2.0, hourly=timedelta(seconds=4))
+INSIDE: Final[dict[str, Callable[[Wire, ForgetfulDisk], SqlitePoints | PostgresPoints]]] = {
+    "sqlite": SqlitePoints,
+    "postgresql": PostgresPoints,
+}
+"""The points inside the commits of each kind of ledger, by the scheme of its URI."""
+
+
+def live(order: dict[str, Any], line: socket.socket) -> None:
+    """Run a gateway in this process until SIGTERM, or until the plan ends it."""
+    _look_away(Path(order["log"]))
+    system_write = os.write
+
+    speaking = threading.Lock()
+
+    def tell(text: str) -> None:
+        with speaking:
+            line.sendall(text.encode() + b"\n")
+
+    config = load(Path(order["config"]))
+    set_up_logging()
+    root = config.gateway.state
+    disk = ForgetfulDisk(Path(order["attic"]))
+    wire = Wire(read_plan(order["plan"]), tell=tell, cut=disk.cut)
+    clock = SharedClock(Path(order["clock"]))
+
+    async def serve() -> None:
+        races = Races(wire, Path(unquote(urlsplit(config.stores.blobs).path)), tell, clock)
+        _instrument(wire, races)
+        CallPoints(wire, races).put_up()
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+        async with gateway.app.running(config, clock=clock):
+            tell("ready")
+            await told.wait()
+        tell("stopped")
+
+    FilePoints(wire, disk, root).put_up()
+    INSIDE[urlsplit(config.stores.ledger).scheme](wire, disk).put_up()
+    for name in order["without"]:
+        safeguards.SAFEGUARDS[name].take_away()
+    try:
+        with asyncio.Runner(loop_factory=FastLoop) as runner:
+            runner.run(serve())
+    except Exception as error:
+        tell(f"died\t{type(error).__name__}: {error}")
+        logging.getLogger(__name__).exception("died")
+        system_write(2, b"")
+        os._exit(1)
+
+
+def _look_away(log: Path) -> None:
+    for number in (signal.SIGCHLD, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a text stream
+
+
+def _instrument(wire: Wire, races: Races) -> None:
+    """Put the ledger's points up, say which letter each task is about, and make the rounds of the sweeper short."""
+
+    async def opened(*args: Any, **named: Any) -> LedgerPoints:
+        return LedgerPoints(await open_in_run(*args, **named), wire, races)
+
+    stand_in(gateway.house, "open_ledger", opened)
+    stand_in(gateway.app, "SweepSettings", lambda: SWEEPS)
+    defaults = LimitedAdapter.__init__.__kwdefaults__ or {}
+    defaults["monotonic_s"] = monotonic
+    in_thread = FileBlobs._in_thread
+
+    async def with_label(blobs: FileBlobs, step: Callable[..., Any], *args: object) -> Any:
+        return await in_thread(blobs, carrying_label(step), *args)
+
+    stand_in(FileBlobs, "_in_thread", with_label)
+    _label(gateway.accept, "spool", lambda order: f"{order.signed.message.reference}:in")
+    for verb in ("run", "erase_due", "remove_orphans"):
+        _label_method(Sweeper, verb, "sweeper")
+    open_letter = gateway.deliver.open_letter
+
+    async def opened_letter(*args: Any) -> Any:
+        letter = await open_letter(*args)
+        LABEL.set(f"{letter.record.reference}:out")
+        return letter
+
+    stand_in(gateway.deliver, "open_letter", opened_letter)
+
+
+def _label(module: Any, name: str, label: Callable[..., str]) -> None:
+    real = getattr(module, name)
+
+    async def labelled(first: Any, *rest: Any) -> Any:
+        LABEL.set(label(first))
+        return await real(first, *rest)
+
+    stand_in(module, name, labelled)
+
+
+def _label_method(owner: type, name: str, label: str) -> None:
+    real: Callable[..., Awaitable[Any]] = getattr(owner, name)
+
+    async def labelled(self: Any, *args: Any) -> Any:
+        LABEL.set(label)
+        return await real(self, *args)
+
+    stand_in(owner, name, labelled)

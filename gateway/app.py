@@ -172,7 +172,8 @@ async def running(
             if Part.INTAKE in parts:
                 intake_port = await _start_intake(house, destinations, workers, edges, stack, health=health)
         stack.push_async_callback(supervisor.run_beside("reloader", reloader.run, reloader.stop))
-        stack.callback(readiness.drain)  # the first thing at the end: no new requests are sent here while the rest ends
+        # The first thing at the end, while everything still works.
+        stack.push_async_callback(_announce_end, readiness, edges, config.limits.drain_notice)
         yield Running(
             intake_port=intake_port,
             portal_port=portal_port,
@@ -183,6 +184,14 @@ async def running(
             workers=workers if Part.WORKERS in parts else None,
             reload=reloader.reload_on_signal,
         )
+
+
+async def _announce_end(readiness: Readiness, edges: _Edges, notice: timedelta) -> None:
+    """Let whoever deals out requests notice that none should come here any more, before they are taken no more."""
+    readiness.drain()
+    if edges.intake is not None:
+        edges.intake.announce_end()
+    await asyncio.sleep(notice.total_seconds())
 
 
 # ── Health ──

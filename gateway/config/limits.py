@@ -30,6 +30,7 @@ class Limits:
     header_timeout: timedelta = timedelta(seconds=15)
     body_stall: timedelta = timedelta(seconds=20)
     minimum_bytes_per_s: int = 1_000
+    drain_notice: timedelta = timedelta(0)
     drain_timeout: timedelta = timedelta(seconds=30)
     created_at_past: timedelta = timedelta(hours=24)
     created_at_future: timedelta = timedelta(minutes=5)
@@ -78,6 +79,7 @@ def read_limits(table: Table) -> Limits:
         header_timeout=table.optional("header_timeout", timeout, usual.header_timeout),
         body_stall=table.optional("body_stall", timeout, usual.body_stall),
         minimum_bytes_per_s=table.optional("minimum_bytes_per_s", integer(0, 1_000_000_000), usual.minimum_bytes_per_s),
+        drain_notice=table.optional("drain_notice", duration(timedelta(0), timedelta(minutes=5)), usual.drain_notice),
         drain_timeout=table.optional("drain_timeout", timeout, usual.drain_timeout),
         created_at_past=table.optional("created_at_past", past, usual.created_at_past),
         created_at_future=table.optional("created_at_future", future, usual.created_at_future),

@@ -99,6 +99,7 @@ class IntakeServer:
         self._limits = limits
         self._metrics = metrics
         self._in_flight = 0
+        self._ending = False
         self._admission = Admission(limits.admission, metrics, deps.clock, pressure)
         self._places = Places(limits.connections)
         self._handshakes: set[asyncio.Task[Any]] = set()
@@ -121,6 +122,10 @@ class IntakeServer:
         )
         port_used: int = self._server.sockets[0].getsockname()[1]
         return port_used
+
+    def announce_end(self) -> None:
+        """Go on answering, and let each answer be the last on its connection: senders come back to another process."""
+        self._ending = True
 
     async def stop(self) -> None:
         """Take no more connections, finish the requests that run, close."""
@@ -243,6 +248,8 @@ class IntakeServer:
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.labels(edge="intake").set(self._in_flight)
+        if self._ending:
+            response.force_close()
         _add_headers(response, correlation_id)
         self._tell(request, response, refusal, correlation_id, asyncio.get_running_loop().time() - started_at)
         return response

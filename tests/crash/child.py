@@ -49,9 +49,7 @@ INSIDE: Final[dict[str, Callable[[Wire, ForgetfulDisk], SqlitePoints | PostgresP
 
 def live(order: dict[str, Any], line: socket.socket) -> None:
     """Run a gateway in this process until SIGTERM, or until the plan ends it."""
-    _look_away(Path(order["log"]))
-    system_write = os.write
-
+    _become_a_process(Path(order["log"]))
     speaking = threading.Lock()
 
     def tell(text: str) -> None:
@@ -86,11 +84,11 @@ def live(order: dict[str, Any], line: socket.socket) -> None:
     except Exception as error:
         tell(f"died\t{type(error).__name__}: {error}")
         logging.getLogger(__name__).exception("died")
-        system_write(2, b"")
         os._exit(1)
 
 
-def _look_away(log: Path) -> None:
+def _become_a_process(log: Path) -> None:
+    """Undo what the nursery set up for itself, and write to a log of one's own."""
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -46,7 +46,7 @@ _FALLBACK: Final = "fallback"
 _PUBLISH: Final = "publishMessage"
 _OLD_S: Final = 90_000.0  # a little more than the age at which the sweeper looks at a blob
 _LONGEST_S: Final = 40.0  # in the gateway's time; on a very busy machine a rival may not come
-_WAYS: Final = (Way.KILL_BEFORE, Way.KILL_AFTER)
+_WAYS: Final = (Way.KILL_BEFORE,)
 
 _ATTEMPT: Final[ContextVar[int]] = ContextVar("attempt", default=0)
 

@@ -162,6 +162,7 @@ class Telling:
         self._over = False
         self._ready = asyncio.Event()
         self._pid = 0
+        self._last_words = "without a word"
 
     async def tell(self) -> Story:
         """Return what came of it, with the violations that are seen from outside."""
@@ -202,7 +203,7 @@ class Telling:
                 return
             self.story.deaths += 1
             if plan is None or (began and plan.way not in KILLS):  # a start may fail for what it met
-                self.story.wrong("no death but the planned one", "the gateway ended; see its log")
+                self.story.wrong("no death but the planned one", f"the gateway ended: {self._last_words}")
             if self.story.deaths > 3:
                 self.story.wrong("a gateway starts again", "it died three times")
                 return
@@ -244,6 +245,8 @@ class Telling:
                             os.kill(self._pid, signal.SIGTERM)
                     case "stopped":
                         stopped = True
+                    case "died":
+                        self._last_words = rest[0]
                     case _:
                         pass
         except ConnectionResetError:
@@ -253,11 +256,13 @@ class Telling:
         return stopped
 
     async def _end(self, gateway: "asyncio.Task[None]") -> None:
+        """End the gateway, whichever life it is in, and raise what went wrong with keeping it alive."""
         self._over = True
-        if not gateway.done():
+        while not gateway.done():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
-            await asyncio.wait([gateway])
+            await asyncio.wait([gateway], timeout=_LOOK_S)
+        gateway.result()
 
     # ── The chapters ──
 

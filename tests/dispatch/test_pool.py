@@ -290,6 +290,7 @@ async def test_what_waits_for_its_turn_is_given_back_at_once_when_the_pool_stops
     (first,) = await bench.begun(1)
     await asyncio.wait_for(waits.wait(), LIMIT_S)
     workers.stop()
+    await asyncio.sleep(0)  # what waits is being ended
     workers.stop()  # twice does no harm
     bench.work.go.set()
     await bench.ended(workers)

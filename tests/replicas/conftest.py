@@ -1,9 +1,10 @@
 """A cluster: several gateway processes over one PostgreSQL, one folder of blobs and one keyring, and the providers."""
 
 import asyncio
-import shutil
+import hashlib
 import tomllib
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +16,15 @@ import pytest
 import tomli_w
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.client import Document, GatewayClient, Letter, MessageState, Sent
 from gateway.client.sender import SenderProfile
 from gateway.config import load
 from gateway.demo.environment import Environment, free_ports
+from gateway.demo.letters import letter_pdf
 from gateway.demo.story import SENDERS, sender_profile
+from gateway.domain.ids import Ssin
+from gateway.domain.message import Channel, PostalAddress, Recipient
+from gateway.simulators.magic import CITIZEN_FINE
 
 LONGEST_CALL_S = 3
 
@@ -168,6 +174,55 @@ def loop_guard() -> None:
     """Starting processes and reading their logs blocks; what these tests watch runs in processes of their own."""
 
 
+ADDRESS = PostalAddress(
+    name="Jan Peeters", street="Kerkstraat", house_number="12", postcode="9000", municipality="Gent", country="BE"
+)
+
+
+def make_letter(number: int) -> tuple[Letter, str]:
+    """Return a letter like no other, for the e-Box or for print in turn, and the digest of its document."""
+    content = letter_pdf(f"Brief {number}", [f"Dit is brief nummer {number}."])
+    letter = Letter(
+        recipient=Recipient(ssin=Ssin(CITIZEN_FINE), address=ADDRESS),
+        category="tax-assessment",
+        purpose="Aanslagbiljet 2026",
+        subject=f"Brief {number}",
+        documents=[Document(content=content, filename="brief.pdf")],
+        channels=[Channel.EBOX_CITIZEN if number % 2 else Channel.PRINT],
+    )
+    return letter, hashlib.sha256(content).hexdigest()
+
+
+async def arrived(client: GatewayClient, sent: Sent) -> MessageState:
+    return [state async for state in client.follow(sent.message_id)][-1]
+
+
+async def assert_each_arrived_once(
+    cluster: Any, client: GatewayClient, sent: Sequence[Sent], digests: Sequence[str]
+) -> None:
+    """By the senders' receipts, by what the gateway tells, and by what the providers have."""
+    assert len({each.message_id for each in sent}) == len(digests)
+    for each, digest in zip(sent, digests, strict=True):
+        assert [document.sha256 for document in each.receipt.documents] == [digest]
+    states = await asyncio.gather(*(arrived(client, each) for each in sent))
+    assert Counter(state.status for state in states) == {"delivered": len(digests)}
+    found = await cluster.kept()
+    copies = Counter(document["sha256"] for each in found for document in each["documents"])
+    assert {digest: copies[digest] for digest in digests} == dict.fromkeys(digests, 1)
+    keys = Counter(each["key"].strip('"') for each in found)
+    assert keys == {str(delivery.delivery_id): 1 for state in states for delivery in state.deliveries}
+
+
+@pytest.fixture(name="make_letter")
+def _make_letter() -> Callable[[int], tuple[Letter, str]]:
+    return make_letter
+
+
+@pytest.fixture(name="assert_each_arrived_once")
+def _assert_each_arrived_once() -> Callable[..., Awaitable[None]]:
+    return assert_each_arrived_once
+
+
 MakeCluster = Callable[..., Awaitable[Cluster]]
 
 
@@ -190,9 +245,3 @@ async def make_cluster(tmp_path: Path, postgres_database: Any, assert_clean: Any
     finally:
         for cluster in made:
             await cluster.__aexit__(None, None, None)
-
-
-def needs_program(name: str) -> None:
-    """Skip where a program of the system is missing."""
-    if shutil.which(name) is None:
-        pytest.skip(f"{name} is not installed")

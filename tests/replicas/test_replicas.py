@@ -1,72 +1,29 @@
 """Several gateways over one ledger: what one is told holds for all, and when one dies the others go on."""
 
 import asyncio
-import hashlib
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from gateway.admin.client import ask
-from gateway.client import Document, GatewayClient, Letter, MessageState, NotReached, Problem, RetryRules, Sent
-from gateway.demo.letters import letter_pdf
+from gateway.client import GatewayClient, Letter, NotReached, Problem, RetryRules, Sent
 from gateway.demo.story import SENDERS
-from gateway.domain.ids import Ssin
-from gateway.domain.message import Channel, PostalAddress, Recipient
-from gateway.simulators.magic import CITIZEN_FINE
 
 LETTERS = 30
 AT_ONCE = 4
 PATIENT = RetryRules(tries=100, first_wait_s=0.1, longest_wait_s=0.5)
 IMPATIENT = RetryRules(tries=1, first_wait_s=0.1, longest_wait_s=0.1)
-ADDRESS = PostalAddress(
-    name="Jan Peeters", street="Kerkstraat", house_number="12", postcode="9000", municipality="Gent", country="BE"
-)
-
-
-def make_letter(number: int) -> tuple[Letter, str]:
-    """Return a letter like no other, for the e-Box or for print in turn, and the digest of its document."""
-    content = letter_pdf(f"Brief {number}", [f"Dit is brief nummer {number}."])
-    letter = Letter(
-        recipient=Recipient(ssin=Ssin(CITIZEN_FINE), address=ADDRESS),
-        category="tax-assessment",
-        purpose="Aanslagbiljet 2026",
-        subject=f"Brief {number}",
-        documents=[Document(content=content, filename="brief.pdf")],
-        channels=[Channel.EBOX_CITIZEN if number % 2 else Channel.PRINT],
-    )
-    return letter, hashlib.sha256(content).hexdigest()
 
 
 @pytest.fixture
-def written() -> list[tuple[Letter, str]]:
+def written(make_letter: Any) -> list[tuple[Letter, str]]:
     return [make_letter(number) for number in range(LETTERS)]
 
 
-async def arrived(client: GatewayClient, sent: Sent) -> MessageState:
-    return [state async for state in client.follow(sent.message_id)][-1]
-
-
-async def assert_each_arrived_once(
-    cluster: Any, client: GatewayClient, sent: Sequence[Sent], digests: Sequence[str]
-) -> None:
-    """By the senders' receipts, by what the gateway tells, and by what the providers have."""
-    assert len({each.message_id for each in sent}) == len(digests)
-    for each, digest in zip(sent, digests, strict=True):
-        assert [document.sha256 for document in each.receipt.documents] == [digest]
-    states = await asyncio.gather(*(arrived(client, each) for each in sent))
-    assert Counter(state.status for state in states) == {"delivered": len(digests)}
-    found = await cluster.kept()
-    copies = Counter(document["sha256"] for each in found for document in each["documents"])
-    assert {digest: copies[digest] for digest in digests} == dict.fromkeys(digests, 1)
-    keys = Counter(each["key"].strip('"') for each in found)
-    assert keys == {str(delivery.delivery_id): 1 for state in states for delivery in state.deliveries}
-
-
 async def test_one_of_two_intakes_and_one_of_two_workers_die_and_each_letter_arrives_once(
-    make_cluster: Any, written: Any
+    make_cluster: Any, written: Any, assert_each_arrived_once: Any
 ) -> None:
     letters, digests = zip(*written, strict=True)
     async with asyncio.timeout(110):
@@ -128,7 +85,7 @@ async def test_a_sender_that_is_suspended_at_one_gateway_is_refused_by_all(make_
 
 
 async def test_a_registration_put_in_force_at_one_gateway_is_followed_by_the_others(
-    make_cluster: Any, written: Any
+    make_cluster: Any, written: Any, assert_each_arrived_once: Any
 ) -> None:
     (letter, _) = written[0]
     async with asyncio.timeout(60):

@@ -202,6 +202,35 @@ async def test_what_somebody_is_about_to_change_is_passed_over_by_a_claim(place:
     assert await place.claim(2) == []
 
 
+class Interrupted:
+    """A connection on which something else happens before deliveries are leased."""
+
+    def __init__(self, connection: Any, meanwhile: Callable[[], Awaitable[Any]]) -> None:
+        self._connection = connection
+        self._meanwhile = meanwhile
+
+    async def fetch(self, statement: str, *parameters: object) -> Any:
+        if statement == claiming._LEASE:
+            await self._meanwhile()
+        return await self._connection.fetch(statement, *parameters)
+
+
+async def test_what_changed_after_a_claim_looked_at_it_is_left_alone(place: Place, records: Any) -> None:
+    new = await place.record()
+    later = records.change(status=DeliveryStatus.WAITING, next_action=NextAction.SEND, due_at=NOW + HOUR)
+    settlement = records.settlement(later, message_status=MessageStatus.ACCEPTED)
+
+    async def postpone() -> None:
+        assert await place.ledgers[1].cancel(new.message.message_id, settlement)
+
+    async def claim(tx: Transaction) -> list[Claim]:
+        interrupted = Transaction(Interrupted(tx.connection, postpone), tx.clock)  # type: ignore[arg-type]  # all it needs
+        return await claiming.claim(interrupted, "w1", lease=HOUR, limit=3, providers=PROVIDERS)
+
+    async with place.unfinished(claim) as claims:
+        assert claims == []
+
+
 async def test_what_a_settlement_made_due_again_is_claimed_as_it_is_then(place: Place, records: Any) -> None:
     new = await place.record()
     claimed = await place.claim_one()

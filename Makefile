@@ -17,7 +17,7 @@ endif
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := --require-hashes --only-binary :all:
 
-.PHONY: help setup demo test crash crash-safeguards memory alerts lint certs lock clean
+.PHONY: help setup demo test crash crash-safeguards batch memory bench bench-scale soak alerts lint certs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +36,20 @@ crash: setup ## kill the gateway at every point of its work, and see that each l
 crash-safeguards: setup ## take each safeguard away, and see that the crash harness notices
 	$(BIN)/python -m tests.crash --without $(CRASH_OPTIONS)
 
+batch: setup ## hand over batches of 500 messages, and cut and repeat them
+	BATCH_SIZE=500 $(BIN)/python -m pytest tests/intake/test_batches.py
+
 memory: setup ## measure by how much memory grows while a 30 MB document is accepted
-	$(BIN)/python load/memory.py
+	$(BIN)/python -m load memory
+
+bench: setup ## measure what the gateway does against its limits, as ratios (BENCH_OPTIONS=--quick: in a minute)
+	$(BIN)/python -m load bench $(BENCH_OPTIONS)
+
+bench-scale: setup ## compare a ledger of ten years with an empty one (BENCH_OPTIONS="--messages N --server postgresql")
+	$(BIN)/python -m load scale $(BENCH_OPTIONS)
+
+soak: setup ## hand over and deliver 50,000 messages, and verify that all is well afterwards
+	$(BIN)/python -m load soak $(SOAK_OPTIONS)
 
 alerts: ## check the alert rules and run their tests (needs promtool)
 	cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "tests" / "plugins"))
-pytest_plugins = ["loop_guard", "house", "postgres", "records", "verifying"]
+pytest_plugins = ["loop_guard", "house", "batches", "postgres", "records", "verifying"]
 
 NOTHING_MAY_BE_SKIPPED = os.environ.get("REQUIRE_ALL") == "1"
 

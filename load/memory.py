@@ -1,7 +1,7 @@
 """
 Measures how much memory the gateway needs to accept one document of 30 MB.
 
-    .venv/bin/python load/memory.py
+    .venv/bin/python -m load memory
 
 A gateway of its own is started in a temporary folder and warmed up with small letters. Then the peak of its resident
 memory is set back to what it has now (proc(5), clear_refs; where the kernel lacks that, the memory is sampled), and one

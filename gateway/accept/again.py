@@ -3,8 +3,8 @@
 import hmac
 
 from gateway.accept.stages import AcceptDeps, Accepted, SignedMessage
-from gateway.crypto.manifest import differing_fields, read_message
-from gateway.crypto.xmlsig import parse_stored
+from gateway.crypto.dialects import read_stored
+from gateway.crypto.manifest import differing_fields
 from gateway.domain.ids import sender_uuid
 from gateway.errors import Kind, Refusal
 from gateway.records import personal
@@ -42,4 +42,4 @@ async def _differing(signed: SignedMessage, earlier: MessageRecord, deps: Accept
         return []
     dek = await deps.vault.open_dek(row, sender_uuid(earlier.sender))
     part = personal.open_value(dek, earlier.message_id, "sealed_signed_message", earlier.sealed_signed_message)
-    return differing_fields(read_message(parse_stored(part), allow_test_ssin=True), signed.message)
+    return differing_fields(read_stored(part), signed.message)

@@ -2,55 +2,81 @@
 
 import asyncio
 import hashlib
-from datetime import datetime
-from typing import Final
 
 from cryptography import x509
 
 from gateway.accept.stages import (
     AcceptDeps,
+    Membership,
+    RawBatch,
+    RawMessage,
+    SignedBatch,
     SignedMessage,
+    Speaker,
     Verified,
+    VerifiedBatch,
 )
+from gateway.crypto.batches import batch_sha256
+from gateway.crypto.batches import verify_batch as verify_batch_part
+from gateway.crypto.dialects import Dialect, verify_message
 from gateway.crypto.identity import Peer
-from gateway.crypto.manifest import MESSAGE_ROOT, content_sha256, read_message
-from gateway.crypto.schema import read_schema
-from gateway.crypto.xmlsig import verify_enveloped
-from gateway.domain.authority import MAY_SPEAK, Denial, Facts, Rule
+from gateway.crypto.manifest import content_sha256
+from gateway.domain.authority import MAY_SPEAK, Denial, Rule, SpeakerFacts
+from gateway.domain.batch import Batch
 from gateway.domain.ids import EnterpriseNumber
 from gateway.domain.message import Message
 from gateway.domain.registration import Sender
 from gateway.errors import Kind, Refusal
+from gateway.stores.model import BatchRecord
 
-_SCHEMA: Final = read_schema("message.xsd")
 
-
-async def verify(part: bytes, peer: Peer, deps: AcceptDeps) -> Verified:
+async def verify(raw: RawMessage, peer: Peer, deps: AcceptDeps) -> Verified:
     """
-    Verify the signed part; from here on only what was signed is looked at.
+    Verify the signed part, in its dialect; from here on only what was signed is looked at.
 
     Raises:
-        Refusal: malformed-message, invalid-message (the schema), signature-invalid, signer-mismatch,
-            certificate-revoked; nobody is known to have said anything.
+        Refusal: malformed-message, invalid-message (the XML schema, or no sender in the JSON), signature-invalid,
+            signer-mismatch, certificate-revoked; nobody is known to have said anything.
     """
-    return await asyncio.to_thread(_verified, part, peer, deps, deps.clock())
+    signer = _Signer(peer, deps)
+    content = await asyncio.to_thread(
+        verify_message, raw.manifest, raw.dialect, signer=signer, allow_test_ssin=deps.settings.allow_test_ssin
+    )
+    return Verified(sender=signer.claimed, dialect=raw.dialect, signer_profiles=signer.profiles, content=content)
 
 
-def _verified(part: bytes, peer: Peer, deps: AcceptDeps, now: datetime) -> Verified:
-    claims: list[tuple[EnterpriseNumber, frozenset[str] | None]] = []
+async def verify_batch(raw: RawBatch, peer: Peer, deps: AcceptDeps) -> VerifiedBatch:
+    """
+    Verify the signed part of a batch.
 
-    def check_signer(claimed: EnterpriseNumber, certificate: x509.Certificate) -> None:
-        profiles = deps.identities.check_signer(claimed, certificate, party=peer.party, now=now)
-        claims.append((claimed, profiles))
+    Raises:
+        Refusal: as `verify`.
+    """
+    signer = _Signer(peer, deps)
+    content = await asyncio.to_thread(
+        verify_batch_part,
+        raw.manifest,
+        raw.dialect,
+        signer=signer,
+        limit_bytes=deps.settings.max_batch_manifest_bytes,
+    )
+    return VerifiedBatch(sender=signer.claimed, dialect=raw.dialect, signer_profiles=signer.profiles, content=content)
 
-    signed = verify_enveloped(part, schema=_SCHEMA, root_name=MESSAGE_ROOT, signer=check_signer)
-    content: Message | Refusal
-    try:
-        content = read_message(signed.root, allow_test_ssin=deps.settings.allow_test_ssin)
-    except Refusal as refusal:
-        content = refusal
-    sender, signer_profiles = claims[0]
-    return Verified(sender=sender, signer_profiles=signer_profiles, content=content)
+
+class _Signer:
+    """Judges the signer of one part, and remembers for whom and for which profiles it may sign."""
+
+    claimed: EnterpriseNumber
+    profiles: frozenset[str] | None
+
+    def __init__(self, peer: Peer, deps: AcceptDeps) -> None:
+        self._party = peer.party
+        self._identities = deps.identities
+        self._now = deps.clock()
+
+    def __call__(self, claimed: EnterpriseNumber, certificate: x509.Certificate) -> None:
+        self.profiles = self._identities.check_signer(claimed, certificate, party=self._party, now=self._now)
+        self.claimed = claimed
 
 
 async def authenticate(verified: Verified, part: bytes, peer: Peer, deps: AcceptDeps) -> SignedMessage:
@@ -63,47 +89,90 @@ async def authenticate(verified: Verified, part: bytes, peer: Peer, deps: Accept
     message = verified.content
     if isinstance(message, Refusal):
         raise message
-    if message.gateway != deps.settings.gateway_name:
+    speaker = await _speaker(message, verified.signer_profiles, peer, deps)
+    return signed_message(message, verified.dialect, part, speaker)
+
+
+async def authenticate_batch(verified: VerifiedBatch, part: bytes, peer: Peer, deps: AcceptDeps) -> SignedBatch:
+    """
+    Hold a verified batch, the octets `part`, to be for this gateway, from a party that may speak for its sender.
+
+    Raises:
+        Refusal: as `authenticate`.
+    """
+    batch = verified.content
+    if isinstance(batch, Refusal):
+        raise batch
+    speaker = await _speaker(batch, verified.signer_profiles, peer, deps)
+    record = BatchRecord(
+        batch_id=deps.ids(),
+        sender=speaker.sender.enterprise_number,
+        profile=speaker.profile.id,
+        party=peer.party,
+        reference=batch.reference,
+        content_sha256=batch_sha256(batch),
+        accepted_at=deps.clock(),
+        part=part,
+    )
+    return SignedBatch(batch=batch, speaker=speaker, record=record)
+
+
+def signed_message(
+    message: Message, dialect: Dialect, part: bytes, speaker: Speaker, membership: Membership | None = None
+) -> SignedMessage:
+    """Return a message whose proof held, the octets `part`, and for whom the party speaks."""
+    return SignedMessage(
+        message=message,
+        dialect=dialect,
+        peer=speaker.peer,
+        sender=speaker.sender,
+        profile=speaker.profile,
+        registration_version=speaker.registration_version,
+        part_sha256=hashlib.sha256(part).digest(),
+        content_sha256=content_sha256(message),
+        part=part,
+        membership=membership,
+    )
+
+
+async def _speaker(
+    signed: Message | Batch, signer_profiles: frozenset[str] | None, peer: Peer, deps: AcceptDeps
+) -> Speaker:
+    if signed.gateway != deps.settings.gateway_name:
         raise Refusal(
             Kind.WRONG_GATEWAY,
             f"this message is for another gateway; here Gateway is {deps.settings.gateway_name}",
         )
     registration = deps.registration()
-    sender = registration.senders.get(message.sender)
+    sender = registration.senders.get(signed.sender)
     if sender is None:  # it was there when the signature was verified
         raise Refusal(Kind.SENDER_UNKNOWN, "the registration of this sender has just ended")
     party = registration.senders.get(peer.party)
     closed = [await deps.ledger.is_suspended(number) for number in {sender.enterprise_number, peer.party}]
-    profile = profile_id(message, peer, sender)
-    facts = Facts(
+    profile = profile_id(signed, peer, sender)
+    facts = SpeakerFacts(
         party=peer.party,
         certificate_profiles=peer.profiles,
-        signer_profiles=verified.signer_profiles,
+        signer_profiles=signer_profiles,
         sender=sender,
         suspended=any(closed) or party is None or not party.active,
         profile_id=profile or "",
-        message=message,
-        live_dossier=False,
     )
     denial = MAY_SPEAK.check(facts)
     if denial is not None or profile is None:
         raise _may_not_speak(denial, profile)
-    return SignedMessage(
-        message=message,
+    return Speaker(
         peer=peer,
         sender=sender,
         profile=sender.profiles[profile],
         registration_version=registration.version,
-        part_sha256=hashlib.sha256(part).digest(),
-        content_sha256=content_sha256(message),
-        part=part,
     )
 
 
-def profile_id(message: Message, peer: Peer, sender: Sender) -> str | None:
+def profile_id(signed: Message | Batch, peer: Peer, sender: Sender) -> str | None:
     """Return the signed profile, or the only one that the certificate may use; None: no one of them is meant."""
-    if message.profile is not None:
-        return message.profile
+    if signed.profile is not None:
+        return signed.profile
     usable = [profile for profile in sender.profiles if peer.profiles is None or profile in peer.profiles]
     return usable[0] if len(usable) == 1 else None
 

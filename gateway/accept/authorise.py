@@ -3,9 +3,11 @@
 from datetime import datetime
 
 from gateway.accept.stages import AcceptDeps, AcceptSettings, Order, SignedMessage
+from gateway.crypto.dialects import pointer_in
+from gateway.crypto.fields import Path
 from gateway.domain.authority import MAY_SEND, Facts
 from gateway.domain.dossier import in_force
-from gateway.domain.message import Channel, Message
+from gateway.domain.message import Channel
 from gateway.domain.registration import Authorisation, RecipientRule
 from gateway.domain.routing import plan_route
 from gateway.errors import FieldError, Kind, Refusal
@@ -21,10 +23,10 @@ async def authorise(signed: SignedMessage, deps: AcceptDeps) -> Order:
             channel-not-contracted, recipient-not-authorised, channel-cannot-carry.
     """
     message, now = signed.message, deps.clock()
-    _require_created_in_window(message, now, deps.settings)
-    _require_within_limits(message, deps.settings)
+    _require_created_in_window(signed.signed_at, now, deps.settings)
+    _require_within_limits(signed, deps.settings)
     if message.category not in deps.registration().categories:
-        raise _invalid("/Message/Category", f"category {message.category} is not registered at this gateway")
+        raise _invalid(signed, ("category",), f"category {message.category} is not registered at this gateway")
     facts = Facts(
         party=signed.peer.party,
         certificate_profiles=signed.peer.profiles,
@@ -39,13 +41,13 @@ async def authorise(signed: SignedMessage, deps: AcceptDeps) -> Order:
     if denial is not None:
         raise Refusal(Kind(denial.rule), denial.detail)
     authorisation = signed.profile.authorisations[message.category]
-    _require_consistent(message, authorisation, now)
+    _require_consistent(signed, authorisation, now)
     route = plan_route(message, authorisation, deps.settings.capabilities, deps.settings.providers)
     if not route.channels:
         raise Refusal(
             Kind.CHANNEL_CANNOT_CARRY,
             "no asked channel can carry this message; see errors for each",
-            errors=[FieldError(pointer=f"/Message/Channels/{skip.channel}", detail=skip.why) for skip in route.skipped],
+            errors=[_fault(signed, ("channels", str(skip.channel)), skip.why) for skip in route.skipped],
         )
     return Order(
         signed=signed,
@@ -55,8 +57,8 @@ async def authorise(signed: SignedMessage, deps: AcceptDeps) -> Order:
     )
 
 
-def _require_created_in_window(message: Message, now: datetime, settings: AcceptSettings) -> None:
-    skew = message.created_at - now
+def _require_created_in_window(signed_at: datetime, now: datetime, settings: AcceptSettings) -> None:
+    skew = signed_at - now
     if -settings.created_at_past <= skew <= settings.created_at_future:
         return
     raise Refusal(
@@ -68,9 +70,10 @@ def _require_created_in_window(message: Message, now: datetime, settings: Accept
     )
 
 
-def _require_within_limits(message: Message, settings: AcceptSettings) -> None:
+def _require_within_limits(signed: SignedMessage, settings: AcceptSettings) -> None:
+    message = signed.message
     if len(message.documents) > settings.max_documents:
-        raise _invalid("/Message/Documents", f"at most {settings.max_documents} documents may be sent together")
+        raise _invalid(signed, ("documents",), f"at most {settings.max_documents} documents may be sent together")
     total_bytes = sum(document.size_bytes for document in message.documents)
     for number, document in enumerate(message.documents, start=1):
         if document.size_bytes > settings.max_total_bytes:
@@ -85,18 +88,20 @@ def _require_within_limits(message: Message, settings: AcceptSettings) -> None:
         )
 
 
-def _require_consistent(message: Message, authorisation: Authorisation, now: datetime) -> None:
+def _require_consistent(signed: SignedMessage, authorisation: Authorisation, now: datetime) -> None:
+    message = signed.message
     errors: list[FieldError] = []
     if message.retention is not None and message.retention > authorisation.retention:
         days = authorisation.retention.days
-        errors.append(FieldError(pointer="/Message/Retention", detail=f"at most P{days}D is authorised"))
+        errors.append(_fault(signed, ("retention",), f"at most P{days}D is authorised"))
     if message.deliver_before is not None and message.deliver_before <= now:
-        errors.append(FieldError(pointer="/Message/DeliverBefore", detail="this moment has passed"))
+        errors.append(_fault(signed, ("deliverBefore",), "this moment has passed"))
     if message.recipient.address is None and Channel.PRINT in (message.channels or authorisation.channels):
         errors.append(
-            FieldError(
-                pointer="/Message/Recipient/PostalAddress",
-                detail="print may be used, so a PostalAddress is required; add it, or name Channels without print",
+            _fault(
+                signed,
+                ("recipient", "postalAddress"),
+                "print may be used, so a PostalAddress is required; add it, or name Channels without print",
             )
         )
     if errors:
@@ -115,9 +120,13 @@ async def _has_live_dossier(signed: SignedMessage, deps: AcceptDeps) -> bool:
     return any(in_force(dossier, now) for dossier in dossiers)
 
 
-def _invalid(pointer: str, detail: str) -> Refusal:
+def _invalid(signed: SignedMessage, path: Path, detail: str) -> Refusal:
     return Refusal(
         Kind.INVALID_MESSAGE,
         "some fields are wrong; see errors for each",
-        errors=[FieldError(pointer=pointer, detail=detail)],
+        errors=[_fault(signed, path, detail)],
     )
+
+
+def _fault(signed: SignedMessage, path: Path, detail: str) -> FieldError:
+    return FieldError(pointer=pointer_in(signed.dialect, path), detail=detail)

@@ -76,7 +76,7 @@ async def check(raw: RawMessage, peer: Peer, deps: AcceptDeps, forecast: Forecas
     """
     findings: list[Finding] = []
     try:
-        verified = await verify(raw.manifest, peer, deps)
+        verified = await verify(raw, peer, deps)
         signed = await authenticate(verified, raw.manifest, peer, deps)
     except Refusal as refusal:
         return Checked(message=None, findings=(_error(refusal),))

@@ -27,6 +27,7 @@ from gateway.stores.model import (
     Log,
     LogEntry,
     MessageRecord,
+    NewItem,
     NewMessage,
 )
 
@@ -36,7 +37,8 @@ async def record(spooled: Spooled, deps: AcceptDeps) -> Accepted:
     Commit the message with its receipt. When this returns, the message is ours.
 
     Raises:
-        Refusal: quota-exceeded, or reference-conflict when another copy was faster.
+        Refusal: quota-exceeded, or reference-conflict when another copy, or another batch of this one's reference,
+            was faster.
         StoreUnavailable: it may be sent again.
     """
     now = deps.clock()
@@ -69,7 +71,7 @@ async def _new_message(spooled: Spooled, now: datetime, deps: AcceptDeps) -> New
         number=1,
         channel=order.route.channels[0],
         provider=order.route.providers[order.route.channels[0]],
-        lane=message.lane or Lane.SINGLE,
+        lane=message.lane or (Lane.SINGLE if signed.membership is None else Lane.BULK),
         status_at=now,
         due_at=due_at,
         deadline_at=send_by(due_at, message.deliver_before, deps.settings.retry),
@@ -121,6 +123,9 @@ async def _new_message(spooled: Spooled, now: datetime, deps: AcceptDeps) -> New
         logs=await _acceptance_entries(record_, message, meta, deps),
         day=day_of(now),
         messages_per_day=signed.profile.quota.messages_per_day,
+        item=None
+        if signed.membership is None
+        else NewItem(batch=signed.membership.batch.record, number=signed.membership.number),
     )
 
 

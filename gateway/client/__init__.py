@@ -3,6 +3,7 @@
 from gateway.client.account import Account
 from gateway.client.answers import MessageState
 from gateway.client.api import FollowRules, GatewayClient, Sent
+from gateway.client.batch import ItemOutcome, ItemSent, SentBatch
 from gateway.client.feed import Event, EventPage
 from gateway.client.letter import Document, Letter, new_reference
 from gateway.client.problems import (
@@ -33,6 +34,8 @@ __all__ = [
     "FollowRules",
     "GatewayClient",
     "GatewayNotTrusted",
+    "ItemOutcome",
+    "ItemSent",
     "Letter",
     "LetterInvalid",
     "MessageState",
@@ -44,6 +47,7 @@ __all__ = [
     "SenderFileInvalid",
     "SenderProfile",
     "Sent",
+    "SentBatch",
     "UnexpectedAnswer",
     "load_sender",
     "new_reference",

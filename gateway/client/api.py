@@ -12,7 +12,7 @@ delivered once.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -35,17 +35,17 @@ from gateway.client.answers import (
     read,
     text_or_none,
 )
-from gateway.client.body import LetterBody
+from gateway.client.batch import ItemOutcome, SentBatch, prepare_batch, sent_batch
+from gateway.client.body import BatchBody, ItemParts, LetterBody
 from gateway.client.feed import EventPage, event_page
-from gateway.client.letter import Letter, describe, message_of
+from gateway.client.letter import Letter, describe, message_of, new_reference
 from gateway.client.problems import LetterInvalid, ReceiptWrong
 from gateway.client.proof import Proven, proven, require_about, verified_receipt
 from gateway.client.retrying import OnRetry, RetryRules, Sleep, changes_nothing_twice, may_repeat, patiently
 from gateway.client.sender import SenderProfile
 from gateway.client.transport import JOSE, Answer, CallTiming, Transport, new_correlation_id
-from gateway.crypto.manifest import write_message
+from gateway.crypto.dialects import sign_in
 from gateway.crypto.receipts import Receipt
-from gateway.crypto.signing import sign_message
 from gateway.crypto.values import format_instant
 from gateway.domain.ids import MessageId
 from gateway.domain.message import DocumentEntry, Message, Recipient
@@ -54,6 +54,7 @@ from gateway.errors import FieldError
 __all__ = ["FollowRules", "GatewayClient", "Sent"]
 
 _MESSAGES: Final = "/api/v1/messages"
+_BATCHES: Final = "/api/v1/batches"
 _STATUS_IDS: Final = 500
 
 
@@ -161,11 +162,56 @@ class GatewayClient:
                 signed[-1].part,
                 list(zip(entries, contents, strict=True)),
                 stall_timeout_s=self._timing.stall_timeout_s,
+                dialect=self._sender.dialect,
             )
             return await self._open().hand_over(_MESSAGES, body, correlation_id=new_correlation_id())
 
         answer = await self._patiently(once)
         return await asyncio.to_thread(self._sent, answer, signed, tries)
+
+    async def send_batch(self, letters: Sequence[Letter], *, reference: str | None = None) -> SentBatch:
+        """
+        Hand up to 500 letters over under one signature, and return what became of each, the receipts verified.
+
+        When the connection breaks, the same batch is sent again: first without its letters, to learn which of them are
+        missing, then with those. What is wrong with one letter is its own outcome; sent again, in a batch or alone, it
+        has its own reference, so that it is delivered once. `reference` is that of the batch, by default a new one.
+
+        Raises:
+            LetterInvalid: nothing was sent, or a document changed on the way: letters before it may have been accepted.
+            Problem: the gateway refused the batch, or its trouble did not end; letters may have been accepted.
+            NotReached: some letters may have been accepted; send the same letters again, whenever.
+            ReceiptWrong: an answer came that proves nothing; do not count the letters as sent.
+        """
+        prepared = await asyncio.to_thread(
+            prepare_batch, self._sender, letters, reference or new_reference(), self._clock()
+        )
+        signed: list[tuple[datetime, bytes]] = []
+        tried = False
+
+        async def send(parts: Sequence[ItemParts]) -> SentBatch:
+            now = self._clock()
+            if not signed or now - signed[-1][0] >= self._rules.resign_after:
+                signed.append((now, await asyncio.to_thread(prepared.sign, now)))
+            batch = signed[-1][1]
+            body = BatchBody(batch, parts, stall_timeout_s=self._timing.stall_timeout_s, dialect=self._sender.dialect)
+            answer = await self._open().hand_over(_BATCHES, body, correlation_id=new_correlation_id())
+            return await asyncio.to_thread(sent_batch, prepared, batch, answer.value)
+
+        async def once() -> SentBatch:
+            nonlocal tried
+            if not tried:
+                tried = True
+                return await send(prepared.parts)
+            known = await send(())
+            missing = [
+                part
+                for part, item in zip(prepared.parts, known.items, strict=True)
+                if item.outcome is ItemOutcome.MISSING
+            ]
+            return await send(missing) if missing else known
+
+        return await patiently(once, self._rules, sleep=self._sleep, on_retry=self._on_retry)
 
     async def status(self, message_id: UUID) -> MessageState:
         """
@@ -333,7 +379,7 @@ class GatewayClient:
             profile=sender.profile,
             created_at=now.replace(microsecond=0),
         )
-        part = sign_message(write_message(message), sender.signing_key, sender.signing_certificate)
+        part = sign_in(sender.dialect, message, sender.signing_key, sender.signing_certificate)
         return _Signed(message=message, part=part)
 
     def _sent(self, answer: Answer, signed: list[_Signed], tries: int) -> Sent:

@@ -2,19 +2,21 @@
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
 from uuid import UUID
 
 from gateway.client.letter import Letter, new_reference
+from gateway.crypto.dialects import Dialect
 from gateway.domain.ids import InvalidIdentifier, holds_ssin, parse_reference, parse_slug
 from gateway.domain.message import Channel, Cover, Lane, PrintOptions, PrintProduct, Priority, Recipient
 
 __all__ = [
     "EXIT_CODES",
     "Subcommands",
+    "add_batch",
     "add_cancel",
     "add_dossier",
     "add_events",
@@ -22,6 +24,7 @@ __all__ = [
     "add_status",
     "add_verify_receipt",
     "add_whoami",
+    "common_letter",
     "letter_from",
 ]
 
@@ -72,8 +75,32 @@ def add_send(subparsers: Subcommands) -> argparse.ArgumentParser:
     parser.add_argument("--cover", choices=[*Cover], default=standard.cover, help="cover page, for print")
     parser.add_argument("--simplex", action="store_true", help="print on one side")
     parser.add_argument("--colour", action="store_true", help="print in colour")
+    parser.add_argument(
+        "--dialect", type=Dialect, choices=[*Dialect], help="of the message, instead of the one in the sender's file"
+    )
     parser.add_argument("--receipt", type=Path, metavar="FILE", help="write the gateway's receipt there")
     parser.add_argument("--follow", action="store_true", help="stay until it is delivered, or ends otherwise")
+    return parser
+
+
+def add_batch(subparsers: Subcommands) -> argparse.ArgumentParser:
+    """Add the command that hands many letters over."""
+    parser = _add(subparsers, "batch", "hand many letters over, up to 500 under one signature")
+    parser.add_argument(
+        "list", type=Path, metavar="LIST.CSV", help="a letter a row: reference, files, number, name, street, …"
+    )
+    parser.add_argument("--category", type=_checked(parse_slug), default="", help="of those that name none")
+    parser.add_argument("--purpose", type=_text, default="", help="of those that name none")
+    parser.add_argument("--subject", type=_text, default="", help="of those that name none")
+    parser.add_argument("--lang", choices=("nl", "fr", "de", "en"), default="nl", help="of those that name none (nl)")
+    parser.add_argument(
+        "--channel", action="append", choices=[*Channel], default=[], help="of those that name none; in order"
+    )
+    parser.add_argument("--lane", choices=[*Lane], help="bulk (when absent) never delays single letters")
+    parser.add_argument(
+        "--dialect", type=Dialect, choices=[*Dialect], help="of the batch, instead of the one in the sender's file"
+    )
+    parser.add_argument("--receipts", type=Path, metavar="FOLDER", help="write each receipt there, by its reference")
     return parser
 
 
@@ -154,6 +181,21 @@ def letter_from(args: argparse.Namespace, recipient: Recipient) -> Letter:
         deliver_before=args.before,
         lane=None if args.lane is None else Lane(args.lane),
         billing_reference=args.billing_reference,
+    )
+
+
+def common_letter(args: argparse.Namespace, recipient: Recipient, reference: str, files: Sequence[Path]) -> Letter:
+    """Return a letter of `batch`, as far as the options describe it."""
+    return Letter(
+        recipient=recipient,
+        category=args.category,
+        purpose=args.purpose,
+        subject=args.subject,
+        documents=files,
+        language=args.lang,
+        reference=reference,
+        channels=[Channel(name) for name in args.channel],
+        lane=None if args.lane is None else Lane(args.lane),
     )
 
 

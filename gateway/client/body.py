@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -14,35 +15,42 @@ from aiohttp.abc import AbstractStreamWriter
 
 from gateway.client.letter import CHUNK_BYTES
 from gateway.client.problems import ClientError, LetterInvalid
+from gateway.crypto.batches import ITEM_MEDIA_TYPES
+from gateway.crypto.dialects import Dialect
 from gateway.domain.message import DocumentEntry
 from gateway.errors import FieldError
 
-__all__ = ["LetterBody"]
+__all__ = ["BatchBody", "ItemParts", "LetterBody", "StreamedBody"]
 
 _CRLF: Final = b"\r\n"
 _QUOTED: Final = re.compile(r"([\"\\])")
 
 
-class LetterBody(aiohttp.Payload):
-    """
-    The signed part, then the documents in the order of the manifest; for one request.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One part of a body: `head` as it is sent, and its content of a known size; `pointer` names it in a failure."""
 
-    `failure` is what a document of ours raised, if one did; then the request was cut off, and hands nothing over.
+    head: bytes
+    content: Path | bytes
+    size_bytes: int
+    pointer: str
+
+
+class StreamedBody(aiohttp.Payload):
+    """
+    Parts in their order, for one request.
+
+    `failure` is what a document of ours raised, if one did; then the request was cut off.
     """
 
     _autoclose = True
 
-    def __init__(
-        self, message: bytes, documents: Sequence[tuple[DocumentEntry, Path | bytes]], *, stall_timeout_s: float
-    ) -> None:
-        boundary = f"dgw-{secrets.token_hex(16)}"
+    def __init__(self, boundary: str, segments: Sequence[Segment], *, stall_timeout_s: float) -> None:
         super().__init__(None, content_type=f"multipart/form-data; boundary={boundary}")
         self._stall_timeout_s = stall_timeout_s
-        self._message = _head(boundary, 'name="message"', "application/xml") + message + _CRLF
-        self._documents = [(_document_head(boundary, entry), entry, content) for entry, content in documents]
+        self._segments = segments
         self._tail = f"--{boundary}--\r\n".encode()
-        documents_bytes = sum(len(head) + entry.size_bytes + len(_CRLF) for head, entry, _ in self._documents)
-        self._size = len(self._message) + documents_bytes + len(self._tail)
+        self._size = sum(len(each.head) + each.size_bytes + len(_CRLF) for each in segments) + len(self._tail)
         self.failure: ClientError | None = None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - the library's signature
@@ -71,11 +79,10 @@ class LetterBody(aiohttp.Payload):
         await self.write(writer)
 
     async def _pieces(self) -> AsyncGenerator[bytes, None]:
-        yield self._message
-        for place, (head, entry, content) in enumerate(self._documents):
-            yield head
+        for segment in self._segments:
+            yield segment.head
             try:
-                async with aclosing(_content(content, entry, f"/documents/{place}")) as chunks:
+                async with aclosing(_content(segment)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             except LetterInvalid as exc:
@@ -85,8 +92,73 @@ class LetterBody(aiohttp.Payload):
         yield self._tail
 
 
-async def _content(content: Path | bytes, entry: DocumentEntry, pointer: str) -> AsyncGenerator[bytes, None]:
-    """Yield the octets of a document, as many as were signed for."""
+class LetterBody(StreamedBody):
+    """The signed part, then the documents in the order of the manifest; cut off, it hands nothing over."""
+
+    def __init__(
+        self,
+        message: bytes,
+        documents: Sequence[tuple[DocumentEntry, Path | bytes]],
+        *,
+        stall_timeout_s: float,
+        dialect: Dialect = Dialect.XML,
+    ) -> None:
+        boundary = _new_boundary()
+        segments = [
+            _octets(boundary, "message", dialect.media_type, message),
+            *_documents(boundary, "", "", documents),
+        ]
+        super().__init__(boundary, segments, stall_timeout_s=stall_timeout_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemParts:
+    """An item of a batch as it is sent: its number, its unsigned message, and its documents."""
+
+    number: int
+    message: bytes
+    documents: Sequence[tuple[DocumentEntry, Path | bytes]]
+
+
+class BatchBody(StreamedBody):
+    """The signed batch, then items with their documents; cut off, it hands over those that went before."""
+
+    def __init__(self, batch: bytes, items: Sequence[ItemParts], *, stall_timeout_s: float, dialect: Dialect) -> None:
+        boundary = _new_boundary()
+        segments = [_octets(boundary, "batch", dialect.media_type, batch)]
+        for item in items:
+            name = f"m{item.number}"
+            segments.append(_octets(boundary, name, ITEM_MEDIA_TYPES[dialect], item.message))
+            segments += _documents(boundary, f"{name}-", f"/letters/{item.number - 1}", item.documents)
+        super().__init__(boundary, segments, stall_timeout_s=stall_timeout_s)
+
+
+def _octets(boundary: str, name: str, media_type: str, octets: bytes) -> Segment:
+    head = _head(boundary, f'name="{name}"', media_type)
+    return Segment(head=head, content=octets, size_bytes=len(octets), pointer=f"/{name}")
+
+
+def _documents(
+    boundary: str, prefix: str, pointer: str, documents: Sequence[tuple[DocumentEntry, Path | bytes]]
+) -> list[Segment]:
+    return [
+        Segment(
+            head=_document_head(boundary, prefix, entry),
+            content=content,
+            size_bytes=entry.size_bytes,
+            pointer=f"{pointer}/documents/{place}",
+        )
+        for place, (entry, content) in enumerate(documents)
+    ]
+
+
+def _new_boundary() -> str:
+    return f"dgw-{secrets.token_hex(16)}"
+
+
+async def _content(segment: Segment) -> AsyncGenerator[bytes, None]:
+    """Yield the octets of a part, as many as were signed for."""
+    content, pointer = segment.content, segment.pointer
     if isinstance(content, bytes):
         for start in range(0, len(content), CHUNK_BYTES):
             yield content[start : start + CHUNK_BYTES]
@@ -95,12 +167,12 @@ async def _content(content: Path | bytes, entry: DocumentEntry, pointer: str) ->
     try:
         while chunk := await asyncio.to_thread(_read_at, content, sent_bytes):
             sent_bytes += len(chunk)
-            if sent_bytes > entry.size_bytes:
+            if sent_bytes > segment.size_bytes:
                 break
             yield chunk
     except OSError as exc:
         raise _changed(pointer, f"can no longer be read: {exc.strerror or type(exc).__name__}") from exc
-    if sent_bytes != entry.size_bytes:
+    if sent_bytes != segment.size_bytes:
         raise _changed(pointer, "changed its size while it was being sent")
 
 
@@ -115,8 +187,8 @@ def _changed(pointer: str, detail: str) -> LetterInvalid:
     return LetterInvalid([FieldError(pointer=pointer, detail=detail)])
 
 
-def _document_head(boundary: str, entry: DocumentEntry) -> bytes:
-    return _head(boundary, f'name="{entry.part}"; {_filename(entry.filename)}', entry.media_type)
+def _document_head(boundary: str, prefix: str, entry: DocumentEntry) -> bytes:
+    return _head(boundary, f'name="{prefix}{entry.part}"; {_filename(entry.filename)}', entry.media_type)
 
 
 def _filename(name: str) -> str:

@@ -11,10 +11,11 @@ than that the gateway cannot be reached or take anything now.
 import argparse
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 from uuid import UUID
@@ -25,6 +26,8 @@ from gateway.client import arguments
 from gateway.client.account_screen import account_text, events_text
 from gateway.client.answers import MessageState
 from gateway.client.api import GatewayClient, Sent
+from gateway.client.batch import ItemSent
+from gateway.client.batch_list import read_list
 from gateway.client.doctor import examine
 from gateway.client.doctor_screen import Sheet, report_object
 from gateway.client.findings import OWN_FILES, Finding, Outcome
@@ -40,9 +43,19 @@ from gateway.client.problems import (
 )
 from gateway.client.proof import require_documents, verified_receipt
 from gateway.client.recipient import RecipientUnreadable, ask_recipient, read_recipient
-from gateway.client.screen import Screen, progress, receipt_object, receipt_text, sent_text, state_text
+from gateway.client.screen import (
+    Screen,
+    batch_object,
+    batch_text,
+    progress,
+    receipt_object,
+    receipt_text,
+    sent_text,
+    state_text,
+)
 from gateway.client.sender import SenderFileInvalid, load_receipt_certificates, load_sender
 from gateway.crypto.jws import strict_json
+from gateway.domain.batch import MAX_ITEMS
 from gateway.domain.message import Recipient
 from gateway.domain.status import MessageStatus
 from gateway.errors import Kind
@@ -89,6 +102,7 @@ def add_commands(subparsers: arguments.Subcommands) -> None:
     client = subparsers.add_parser("client", help=text, description=text, epilog=arguments.EXIT_CODES)
     each = client.add_subparsers(required=True, metavar="COMMAND")
     arguments.add_send(each).set_defaults(run=run, client_command=_send)
+    arguments.add_batch(each).set_defaults(run=run, client_command=_batch)
     arguments.add_status(each).set_defaults(run=run, client_command=_status)
     arguments.add_cancel(each).set_defaults(run=run, client_command=_cancel)
     arguments.add_events(each).set_defaults(run=run, client_command=_events)
@@ -131,7 +145,7 @@ def exit_code(error: ClientError) -> int:
 
 
 def _send(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) -> int:
-    sender = load_sender(args.sender)
+    sender = load_sender(args.sender, args.dialect)
     letter = arguments.letter_from(args, _recipient(args.to, with_address=True))
 
     async def work() -> int:
@@ -179,6 +193,56 @@ async def _followed(gateway: GatewayClient, sent: Sent, screen: Screen) -> Messa
         screen.note(later)
         raise
     return state
+
+
+# ── batch ──
+
+
+def _batch(args: argparse.Namespace, screen: Screen, open_client: _OpenClient) -> int:
+    sender = load_sender(args.sender, args.dialect)
+    try:
+        letters = read_list(args.list, partial(arguments.common_letter, args))
+    except OSError as exc:
+        raise FileUnusable(f"{args.list} cannot be read: {exc.strerror or type(exc).__name__}") from exc
+
+    async def work() -> int:
+        sent: list[ItemSent] = []
+        async with open_client(sender, on_retry=screen.retrying) as gateway:
+            for start in range(0, len(letters), MAX_ITEMS):
+                sent += await _handed_over_together(gateway, letters[start : start + MAX_ITEMS], args, screen)
+        screen.show(batch_text(sent), headline=True)
+        screen.tell(batch_object(sent))
+        if any(item.problem is not None and not item.problem.is_temporary for item in sent):
+            return REFUSED
+        return DONE if all(item.is_with_gateway for item in sent) else NOT_REACHED
+
+    return asyncio.run(work())
+
+
+async def _handed_over_together(
+    gateway: GatewayClient, letters: list[Letter], args: argparse.Namespace, screen: Screen
+) -> tuple[ItemSent, ...]:
+    again = "No letter can arrive twice: give the same command again, with the same list"
+    try:
+        batch = await gateway.send_batch(letters)
+    except ClientError as error:
+        raise _Advised(error, again if exit_code(error) == NOT_REACHED else "") from error
+    except asyncio.CancelledError:
+        screen.note(f"Interrupted. {again}")
+        raise
+    if args.receipts is not None:
+        await asyncio.to_thread(_write_receipts, args.receipts, batch.items)
+    return batch.items
+
+
+def _write_receipts(folder: Path, items: Sequence[ItemSent]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise FileUnusable(f"{folder} cannot be made: {exc.strerror or type(exc).__name__}") from exc
+    for item in items:
+        if item.receipt_jws is not None:
+            _write(folder / f"{item.reference}.jws", item.receipt_jws)
 
 
 # ── status, cancel, events, whoami, dossier, verify-receipt ──

@@ -8,6 +8,7 @@ from typing import Any, Final, TextIO
 
 from gateway.client.answers import DeliveryState, MessageState, TimelineEvent
 from gateway.client.api import Sent
+from gateway.client.batch import ItemOutcome, ItemSent
 from gateway.client.problems import ClientError, LetterInvalid, NotReached, Problem, harmless
 from gateway.client.sender import SenderFileInvalid
 from gateway.crypto.receipts import Receipt
@@ -16,6 +17,8 @@ from gateway.errors import FieldError
 
 __all__ = [
     "Screen",
+    "batch_object",
+    "batch_text",
     "error_object",
     "error_text",
     "progress",
@@ -90,6 +93,34 @@ def sent_text(sent: Sent) -> str:
         ("receipt", f"of {receipt.gateway}, verified"),
     ]
     return "\n".join([f"{head} {_moment(receipt.accepted_at)}", *_table(rows)])
+
+
+def batch_text(items: Sequence[ItemSent]) -> str:
+    """Return what a sender wants to know of many letters: how many the gateway has, and what is to be done."""
+    there = sum(item.is_with_gateway for item in items)
+    rows = [
+        (item.reference, str(item.problem) if item.problem is not None else "not handed over; give the command again")
+        for item in items
+        if not item.is_with_gateway
+    ]
+    before = sum(item.outcome is ItemOutcome.REPEATED for item in items)
+    again = f", {before} of them before" if before else ""
+    return "\n".join(
+        [f"Handed over: {there} of {len(items)} letters{again}, receipts verified", *(_table(rows) if rows else ())]
+    )
+
+
+def batch_object(items: Sequence[ItemSent]) -> dict[str, Any]:
+    """Return the same for programs."""
+    return {
+        "items": [
+            {"reference": item.reference, "outcome": item.outcome}
+            | ({} if item.message_id is None else {"messageId": str(item.message_id)})
+            | ({} if item.receipt_jws is None else {"receipt": item.receipt_jws})
+            | ({} if item.problem is None else {"problem": error_object(item.problem)})
+            for item in items
+        ]
+    }
 
 
 def state_text(state: MessageState) -> str:

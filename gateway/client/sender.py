@@ -12,6 +12,7 @@ Who sends, and to which gateway: the file `sender.toml`.
     key = "sender.key"
     signing_certificate = "signing.pem"       # absent: the same as for TLS
     signing_key = "signing.key"
+    dialect = "xml"                           # of the message: xml (also when absent) or jws, JSON Web Signature
 
 Paths start at the file's own folder.
 """
@@ -33,9 +34,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from gateway.client.problems import ClientError
 from gateway.crypto.certs import CertificateRejected, load_certificates, require_digital_signature, require_strong_key
 from gateway.crypto.crls import is_authority
+from gateway.crypto.dialects import Dialect
+from gateway.crypto.jwssig import algorithms_of
 from gateway.crypto.signing import SigningKey
 from gateway.crypto.tls import TlsRefused, client_context
-from gateway.crypto.values import WrongValue, gateway_name
+from gateway.crypto.values import WrongValue, gateway_name, one_of
 from gateway.domain.ids import (
     EnterpriseNumber,
     InvalidIdentifier,
@@ -49,7 +52,7 @@ __all__ = ["SenderFileInvalid", "SenderProfile", "load_receipt_certificates", "l
 
 _T = TypeVar("_T")
 _REQUIRED: Final = ("base_url", "gateway", "receipt_certificate", "enterprise_number", "certificate", "key")
-_OPTIONAL: Final = ("ca", "profile", "ovo_code", "signing_certificate", "signing_key")
+_OPTIONAL: Final = ("ca", "profile", "ovo_code", "signing_certificate", "signing_key", "dialect")
 
 
 @dataclass(eq=False)
@@ -69,7 +72,7 @@ class SenderProfile:
     Everything that a `GatewayClient` needs to speak for a sender.
 
     `tls` shows the sender's certificate and trusts the gateway's authority. Receipts must be signed by one of
-    `receipt_certificates`.
+    `receipt_certificates`. Messages are written and signed in `dialect`.
     """
 
     base_url: str
@@ -82,11 +85,12 @@ class SenderProfile:
     signing_key: SigningKey
     receipt_certificates: tuple[x509.Certificate, ...]
     ovo_code: str | None = None
+    dialect: Dialect = Dialect.XML
 
 
-def load_sender(file: Path) -> SenderProfile:
+def load_sender(file: Path, dialect: Dialect | None = None) -> SenderProfile:
     """
-    Read `sender.toml` and the files that it names. Blocks.
+    Read `sender.toml` and the files that it names; a `dialect` takes the place of the one in there. Blocks.
 
     Raises:
         SenderFileInvalid: with every mistake at once.
@@ -98,6 +102,7 @@ def load_sender(file: Path) -> SenderProfile:
     base_url = found.value("base_url", _https_url)
     profile = found.value("profile", parse_slug)
     ovo_code = found.value("ovo_code", parse_ovo_code)
+    dialect = dialect or found.value("dialect", one_of(Dialect)) or Dialect.XML
     receipt_certificates = found.content("receipt_certificate", load_receipt_certificates)
     tls_certificate = found.content("certificate", _load_leaf)
     found.require_pair("signing_certificate", "signing_key")
@@ -106,6 +111,8 @@ def load_sender(file: Path) -> SenderProfile:
     key = found.content(f"{signer}key", _load_key)
     if certificate is not None and key is not None and certificate.public_key() != key.public_key():
         found.wrong(f"{signer}key", f"is not the key of {signer}certificate")
+    if dialect is Dialect.JWS and key is not None and not algorithms_of(key):
+        found.wrong("dialect", f"jws takes RSA from 2048 bits, P-256 and P-384; with this {signer}key use xml")
     tls = found.tls()
     if (
         errors
@@ -130,6 +137,7 @@ def load_sender(file: Path) -> SenderProfile:
         signing_key=key,
         receipt_certificates=receipt_certificates,
         ovo_code=ovo_code,
+        dialect=dialect,
     )
 
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from gateway.client.body import LetterBody
+from gateway.client.body import StreamedBody
 from gateway.client.handshake import own_fault, refusal
 from gateway.client.problems import CertificateRefused, GatewayNotTrusted, NotReached, UnexpectedAnswer, problem_of
 from gateway.client.sender import SenderProfile
@@ -97,9 +97,9 @@ class Transport:
         """POST a JSON value; raises as `hand_over`."""
         return await self._call("POST", path, correlation_id, json=value)
 
-    async def hand_over(self, path: str, body: LetterBody, *, correlation_id: str) -> Answer:
+    async def hand_over(self, path: str, body: StreamedBody, *, correlation_id: str) -> Answer:
         """
-        POST a letter, once.
+        POST a letter or a batch, once.
 
         Raises:
             Problem: the gateway's own refusal, or its trouble.
@@ -126,7 +126,7 @@ class Transport:
         except aiohttp.ClientConnectorCertificateError as exc:
             raise GatewayNotTrusted(_certificate_fault(exc)) from exc
         except _LOST as exc:
-            if isinstance(body, LetterBody) and body.failure is not None:
+            if isinstance(body, StreamedBody) and body.failure is not None:
                 raise body.failure from None
             if not isinstance(exc, TimeoutError):
                 await self._require_certificate_taken()

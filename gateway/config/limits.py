@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.config.reader import Table
 from gateway.config.values import duration, integer, number
+from gateway.domain.batch import MAX_ITEMS
 from gateway.domain.schedule import PollRules, RetryRules
 
 _DAY: Final = timedelta(days=1)
@@ -20,6 +21,9 @@ class Limits:
     documents: int = 20
     message_bytes: int = 30_000_000
     manifest_bytes: int = 262_144
+    batch_items: int = 500
+    batch_bytes: int = 1_073_741_824
+    batch_manifest_bytes: int = 2_097_152
     connections: int = 1_000
     requests_in_flight: int = 200
     questions_in_flight: int = 200
@@ -40,6 +44,12 @@ class Limits:
     def request_bytes(self) -> int:
         """The most that a request may have that hands a message over: signed part, documents, and what parts them."""
         return self.manifest_bytes + self.message_bytes + (self.documents + 1) * _AROUND_A_PART_BYTES
+
+    @property
+    def batch_request_bytes(self) -> int:
+        """The most that a request may have that hands a batch over: signed part, items, and what parts them."""
+        parts = 1 + self.batch_items * (1 + self.documents)
+        return self.batch_manifest_bytes + self.batch_bytes + parts * _AROUND_A_PART_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,11 @@ def read_limits(table: Table) -> Limits:
         documents=table.optional("documents", integer(1, 100), usual.documents),
         message_bytes=table.optional("message_bytes", integer(1_000, 1_073_741_824), usual.message_bytes),
         manifest_bytes=table.optional("manifest_bytes", integer(16_384, 1_048_576), usual.manifest_bytes),
+        batch_items=table.optional("batch_items", integer(1, MAX_ITEMS), usual.batch_items),
+        batch_bytes=table.optional("batch_bytes", integer(1_000, 1_099_511_627_776), usual.batch_bytes),
+        batch_manifest_bytes=table.optional(
+            "batch_manifest_bytes", integer(16_384, 8_388_608), usual.batch_manifest_bytes
+        ),
         connections=table.optional("connections", integer(1, 100_000), usual.connections),
         requests_in_flight=table.optional("requests_in_flight", integer(1, 100_000), usual.requests_in_flight),
         questions_in_flight=table.optional("questions_in_flight", integer(1, 100_000), usual.questions_in_flight),

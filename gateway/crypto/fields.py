@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from gateway.crypto import values
 from gateway.crypto.values import WrongValue
+from gateway.domain.batch import MAX_ITEMS, Batch, BatchItem
 from gateway.domain.ids import (
     EnterpriseNumber,
     InvalidIdentifier,
@@ -35,7 +36,7 @@ from gateway.domain.message import (
 )
 from gateway.errors import FieldError, Kind, Refusal
 
-__all__ = ["Path", "json_pointer", "message_from_json"]
+__all__ = ["Path", "batch_from_json", "json_pointer", "message_from_json"]
 
 T = TypeVar("T")
 Path = tuple[str | int, ...]
@@ -44,6 +45,8 @@ Path = tuple[str | int, ...]
 _SHARED_BY_OVO_CODES: Final = "0316380841"
 _DOCUMENTS_LIMIT: Final = 20
 _BELGIAN_POSTCODE: Final = re.compile(r"[1-9][0-9]{3}\Z")
+_FAULTS_SHOWN: Final = 100
+_NAME_SHOWN: Final = 64
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -111,7 +114,7 @@ class _Object:
     def close(self) -> None:
         """Note every member that nobody asked for."""
         for name in sorted(self._members.keys() - self._asked):
-            self.fault("is not a field of a message", name)
+            self.fault("is not a field of a message", name[:_NAME_SHOWN])
 
 
 def json_pointer(path: Path) -> str:
@@ -128,14 +131,69 @@ def message_from_json(
     `allow_test_ssin` admits the numbers that belong to nobody. `pointer` writes a path as the sender's dialect does.
 
     Raises:
-        Refusal: INVALID_MESSAGE with every fault at once; no value of the message is in it.
+        Refusal: INVALID_MESSAGE with every fault at once, at most 100; no value of the message is in it.
     """
     faults: list[tuple[Path, str]] = []
     message = _message(_Object(fields, (), faults), allow_test_ssin=allow_test_ssin)
     if faults:
-        errors = [FieldError(pointer=pointer(path), detail=detail) for path, detail in faults]
+        errors = [FieldError(pointer=pointer(path), detail=detail) for path, detail in faults[:_FAULTS_SHOWN]]
         raise Refusal(Kind.INVALID_MESSAGE, "the message breaks rules; see errors", errors=errors)
     return message
+
+
+def batch_from_json(fields: Mapping[str, object], *, pointer: Callable[[Path], str] = json_pointer) -> Batch:
+    """
+    Return the batch that the JSON form states, once every rule of every field holds.
+
+    Raises:
+        Refusal: as `message_from_json`.
+    """
+    faults: list[tuple[Path, str]] = []
+    top = _Object(fields, (), faults)
+    number, ovo_code, profile = _sender(top)
+    batch = Batch(
+        gateway=top.need("gateway", values.gateway_name, ""),
+        reference=top.need("reference", values.parsed(parse_reference), ""),
+        created_at=top.need("createdAt", values.instant, _NEVER),
+        sender=number,
+        ovo_code=ovo_code,
+        profile=profile,
+        items=_items(top),
+    )
+    top.close()
+    if faults:
+        errors = [FieldError(pointer=pointer(path), detail=detail) for path, detail in faults[:_FAULTS_SHOWN]]
+        raise Refusal(Kind.INVALID_MESSAGE, "the batch breaks rules; see errors", errors=errors)
+    return batch
+
+
+def _items(top: _Object) -> tuple[BatchItem, ...]:
+    listed = top.array("items")
+    if not 1 <= len(listed) <= MAX_ITEMS:
+        top.fault(f"a batch has 1 to {MAX_ITEMS} items", "items")
+    items: list[BatchItem] = []
+    references: set[str] = set()
+    for place, value in enumerate(listed[:MAX_ITEMS]):
+        item = top.item("items", place, value)
+        items.append(_item(item, place + 1))
+        item.close()
+        if items[-1].reference in references:
+            item.fault("stands in this batch twice; each message has a reference of its own", "reference")
+        references.add(items[-1].reference or f" {place}")  # one that is wrong is told once
+    return tuple(items)
+
+
+def _item(item: _Object, number: int) -> BatchItem:
+    def in_order(value: object) -> int:
+        if isinstance(value, bool) or value != number:
+            raise WrongValue(f"items are numbered 1, 2 and so on, in this order: here {number}")
+        return number
+
+    return BatchItem(
+        number=item.need("number", in_order, number),
+        reference=item.need("reference", values.parsed(parse_reference), ""),
+        sha256=item.need("sha256", values.sha256_hex, ""),
+    )
 
 
 def _message(top: _Object, *, allow_test_ssin: bool) -> Message:

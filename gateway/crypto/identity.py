@@ -113,7 +113,7 @@ class Identities:
             return None  # for which profiles it acts is judged by the certificate of its connection
         raise Refusal(
             Kind.SIGNER_MISMATCH,
-            "the certificate in KeyInfo is not registered for signing by this sender; sign with a registered "
+            "the certificate in KeyInfo or x5c is not registered for signing by this sender; sign with a registered "
             "certificate, or have this one added to the registration",
         )
 

@@ -21,11 +21,12 @@ from joserfc.jwk import ECKey
 
 from gateway.errors import Kind, Refusal
 
-__all__ = ["JwsSigner", "strict_json", "verify_jws"]
+__all__ = ["JwsSigner", "strict_json", "verify_jws", "x5c_of"]
 
 _ALGORITHM: Final = "ES256"
 _TOKEN_LIMIT: Final = 64 * 1024
 _DEPTH_LIMIT: Final = 32
+_DIGITS_LIMIT: Final = 32
 _COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\Z")
 
 
@@ -38,7 +39,7 @@ class JwsSigner:
         if key.public_key() != certificate.public_key():
             raise ValueError("the key is not the key of the certificate")
         self._key = ECKey.import_key(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        self._x5c = _x5c(certificate)
+        self._x5c = x5c_of(certificate)
 
     def sign(self, payload: Mapping[str, Any], typ: str) -> str:
         """Return a compact JWS of the canonical JSON (RFC 8785) of `payload`."""
@@ -66,7 +67,7 @@ def verify_jws(token: str, typ: str, certificate: x509.Certificate) -> dict[str,
         raise _invalid(f"alg: only {_ALGORITHM}")
     if header["typ"] != typ:
         raise _invalid(f"typ: only {typ}")
-    if header["x5c"] != _x5c(certificate):
+    if header["x5c"] != x5c_of(certificate):
         raise _invalid("x5c: signed with another certificate than the trusted one")
     public_key = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     try:
@@ -90,7 +91,8 @@ def strict_json(data: bytes) -> Any:
         ValueError: not such JSON; nothing of it is in the text.
     """
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer)
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise ValueError("not JSON in UTF-8") from None
     except RecursionError:
@@ -110,6 +112,13 @@ def _no_constant(_name: str) -> Any:
     raise ValueError("NaN and Infinity are no JSON")
 
 
+def _integer(digits: str) -> int:
+    # No number of ours is longer, and the time to read one grows with the square of its length.
+    if len(digits) > _DIGITS_LIMIT:
+        raise ValueError(f"a number has more than {_DIGITS_LIMIT} digits")
+    return int(digits)
+
+
 def _check_depth(value: Any, levels_left: int) -> None:
     if isinstance(value, dict | list):
         if not levels_left:
@@ -124,7 +133,8 @@ def _registry() -> jws.JWSRegistry:
     return registry
 
 
-def _x5c(certificate: x509.Certificate) -> list[str]:
+def x5c_of(certificate: x509.Certificate) -> list[str]:
+    """Return the header member `x5c` with one certificate (RFC 7515, section 4.1.6)."""
     return [b64encode(certificate.public_bytes(Encoding.DER)).decode("ascii")]
 
 

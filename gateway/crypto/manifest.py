@@ -36,6 +36,7 @@ __all__ = [
     "message_json",
     "read_message",
     "write_message",
+    "xml_pointer",
 ]
 
 MESSAGE_NAMESPACE: Final = "urn:document-gateway:message:1"
@@ -57,7 +58,7 @@ def read_message(root: etree._Element, *, allow_test_ssin: bool) -> Message:
     Raises:
         Refusal: INVALID_MESSAGE with every fault at once, each with a pointer such as `/Message/Recipient/Ssin`.
     """
-    return message_from_json(_json_of(root), allow_test_ssin=allow_test_ssin, pointer=_xml_pointer)
+    return message_from_json(_json_of(root), allow_test_ssin=allow_test_ssin, pointer=xml_pointer)
 
 
 def write_message(message: Message) -> etree._Element:
@@ -235,7 +236,7 @@ def _tag(name: str) -> str:
     return f"{{{MESSAGE_NAMESPACE}}}{name[0].upper()}{name[1:]}"
 
 
-def _xml_pointer(path: Path) -> str:
+def xml_pointer(path: Path) -> str:
     """Return the way to a field as an XPath of the XML: `/Message/Documents/Document[1]/@filename`."""
     steps = ["Message"]
     for place, step in enumerate(path):
@@ -245,6 +246,8 @@ def _xml_pointer(path: Path) -> str:
                 continue
             case ("subject", "lang") | ("print", str()) | (int(), str()):
                 steps.append(f"@{step}")
+            case ("channels", str()):
+                steps.append(str(step))
             case (str(), int()):
                 steps.append(f"{_ITEM_NAMES[str(above)]}[{int(step) + 1}]")
             case _:

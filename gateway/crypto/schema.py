@@ -42,7 +42,7 @@ _LENGTHS = {"minLength": "is too short", "maxLength": "is too long"}
 
 
 @cache
-def read_schema(name: Literal["message.xsd", "receipt.xsd"]) -> etree.XMLSchema:
+def read_schema(name: Literal["message.xsd", "batch.xsd", "receipt.xsd"]) -> etree.XMLSchema:
     """Return a schema of this package, compiled once per process from its own files, without network."""
     return etree.XMLSchema(file=str(_FOLDER / name))
 

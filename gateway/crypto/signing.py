@@ -1,15 +1,26 @@
-"""Making XML signatures, in the one shape that `xmlsig` takes: of senders' messages and of the gateway's documents."""
+"""
+Making signatures in the one shape that `xmlsig` and `jwssig` take: XML of senders' messages and of the gateway's
+documents, and JSON Web Signatures of senders' messages.
+"""
 
 import logging
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+import rfc8785
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from joserfc import jws
+from joserfc.jwk import ECKey, RSAKey
 from lxml import etree
 from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod
 from signxml.signer import XMLSigner
 
-__all__ = ["SigningKey", "sign_enveloped", "sign_message"]
+from gateway.crypto.jws import x5c_of
+from gateway.crypto.jwssig import algorithms_of
+
+__all__ = ["SigningKey", "sign_compact", "sign_enveloped", "sign_message"]
 
 # signxml writes the canonical text of what it signs, a letter's personal data, at level DEBUG.
 logging.getLogger("signxml").setLevel(logging.INFO)
@@ -54,6 +65,27 @@ def sign_enveloped(element: etree._Element, key: SigningKey, certificate: x509.C
     )
     signed = signer.sign(element, key=key, cert=[certificate])
     return etree.tostring(signed, encoding="UTF-8", xml_declaration=True)
+
+
+def sign_compact(fields: Mapping[str, Any], key: SigningKey, certificate: x509.Certificate, *, content: str) -> bytes:
+    """
+    Return a compact JWS with this `cty` of the canonical JSON (RFC 8785) of `fields`.
+
+    RSA signs with PS256, P-256 with ES256, P-384 with ES384.
+
+    Raises:
+        ValueError: the key is not that of the certificate, or there is no algorithm for it.
+    """
+    if key.public_key() != certificate.public_key():
+        raise ValueError("the key is not the key of the certificate")
+    algorithms = algorithms_of(key)
+    if not algorithms:
+        raise ValueError("no JSON Web Signatures with this key; use RSA from 2048 bits, P-256 or P-384")
+    kind = RSAKey if isinstance(key, rsa.RSAPrivateKey) else ECKey
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    header = {"alg": algorithms[0], "cty": content, "x5c": x5c_of(certificate)}
+    registry = jws.JWSRegistry(algorithms=algorithms)
+    return jws.serialize_compact(header, rfc8785.dumps(dict(fields)), kind.import_key(pem), registry=registry).encode()
 
 
 def _method(key: SigningKey) -> SignatureMethod:

@@ -185,9 +185,10 @@ def billing_reference(value: object) -> str:
 
 def country(value: object) -> str:
     """Return a country code of two capitals."""
-    if value not in _COUNTRIES:
+    found = string(value)
+    if found not in _COUNTRIES:
         raise WrongValue("must be a country code of two capitals (ISO 3166-1)")
-    return string(value)
+    return found
 
 
 def filename(value: object) -> str:

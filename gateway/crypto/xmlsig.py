@@ -31,7 +31,17 @@ from gateway.crypto.signature_rules import DIGESTS, DS, ECDSA_METHODS, RSA_METHO
 from gateway.domain.ids import EnterpriseNumber, InvalidIdentifier, parse_enterprise_number
 from gateway.errors import FieldError, Kind, Refusal
 
-__all__ = ["MESSAGE_LIMIT_BYTES", "SignedXml", "SignerCheck", "parse_stored", "verify_enveloped", "verify_pinned"]
+__all__ = [
+    "MESSAGE_LIMIT_BYTES",
+    "SignedXml",
+    "SignerCheck",
+    "has_signature",
+    "parse_stored",
+    "read_unsigned",
+    "signer_of_xml",
+    "verify_enveloped",
+    "verify_pinned",
+]
 
 # signxml writes the canonical text of what it signs or verifies, a letter's personal data, at level DEBUG.
 logging.getLogger("signxml").setLevel(logging.INFO)
@@ -140,8 +150,59 @@ def parse_stored(body: bytes) -> etree._Element:
     root = _parse(body)
     for signature in root.findall(f"{DS}Signature"):
         root.remove(signature)
-    content = etree.tostring(root, method="c14n", exclusive=True, with_comments=False)
-    return etree.fromstring(content, parser=_parser())
+    return etree.fromstring(_canonical(root), parser=_parser())
+
+
+def has_signature(body: bytes) -> bool:
+    """
+    Tell whether the root of a stored document holds a signature; verifies nothing.
+
+    Raises:
+        Refusal: MALFORMED_MESSAGE.
+    """
+    return _parse(body).find(f"{DS}Signature") is not None
+
+
+def signer_of_xml(body: bytes) -> x509.Certificate:
+    """
+    Return the certificate in the signature of a document that was verified before it was stored.
+
+    Raises:
+        Refusal: MALFORMED_MESSAGE, or SIGNATURE_INVALID: it is not signed.
+    """
+    signature = _parse(body).find(f"{DS}Signature")
+    if signature is None:
+        raise _invalid("signature-count: the document is not signed")
+    return _certificate(signature)
+
+
+def read_unsigned(
+    body: bytes, *, schema: etree.XMLSchema, root_name: str, limit_bytes: int = MESSAGE_LIMIT_BYTES
+) -> etree._Element:
+    """
+    Return the root of a document that carries no signature, because a signed one lists its digest: as the verifier
+    would have returned it.
+
+    Raises:
+        Refusal: MALFORMED_MESSAGE, or INVALID_MESSAGE with every fault that the schema names.
+    """
+    _check_bytes(body, limit_bytes)
+    root = _parse(body)
+    if root.tag != root_name:
+        raise _wrong([FieldError(pointer="/", detail=f"the root element must be {root_name}")])
+    signature = next(root.iter(f"{DS}Signature"), None)
+    if signature is not None:
+        raise _wrong(
+            [FieldError(pointer=pointer_to(signature), detail="a message of a batch has none; the batch is signed")]
+        )
+    _require_few_namespaces(root)
+    if faults := _namespaced_attribute_faults(root) or schema_faults(schema, root):
+        raise _wrong(faults)
+    # Comments split texts; without them the schema judges the texts as they will be read.
+    content = _parse(_canonical(root))
+    if faults := schema_faults(schema, content):
+        raise _wrong(faults)
+    return content
 
 
 def _inspect(body: bytes, schema: etree.XMLSchema, root_name: str, limit_bytes: int) -> _Received:
@@ -166,9 +227,7 @@ def _inspect(body: bytes, schema: etree.XMLSchema, root_name: str, limit_bytes: 
     in_signature = [fault for fault in faults if _is_within(fault, place)]
     if len(in_signature) < len(faults):
         raise _wrong([fault for fault in faults if fault not in in_signature])
-    # No schema sees declarations, and the time to write and canonicalise them grows with the square of their number.
-    if any(len(element.nsmap) > _NAMESPACES_LIMIT for element in root.iter(etree.Element)):
-        raise _malformed(f"more than {_NAMESPACES_LIMIT} namespaces declared around one element")
+    _require_few_namespaces(root)
 
     # (4) SignedInfo, before any cryptography.
     if rule := broken_rule(signature, root.get("Id", "")):
@@ -246,6 +305,19 @@ def _parse(body: bytes) -> etree._Element:
     if _too_many_attributes(root):
         raise _malformed(f"more than {_ATTRIBUTES_LIMIT} attributes on one element")
     return root
+
+
+def _canonical(root: etree._Element) -> bytes:
+    try:
+        return etree.tostring(root, method="c14n", exclusive=True, with_comments=False)
+    except etree.LxmlError:
+        raise _malformed("has no canonical form, for example for a relative namespace") from None
+
+
+def _require_few_namespaces(root: etree._Element) -> None:
+    # No schema sees declarations, and the time to write and canonicalise them grows with the square of their number.
+    if any(len(element.nsmap) > _NAMESPACES_LIMIT for element in root.iter(etree.Element)):
+        raise _malformed(f"more than {_NAMESPACES_LIMIT} namespaces declared around one element")
 
 
 def _namespaced_attribute_faults(root: etree._Element) -> list[FieldError]:

@@ -7,7 +7,7 @@ A policy returns None (yes) or a `Denial`. `AllOf` with no policies denies: an e
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 from gateway.domain.ids import EnterpriseNumber
 from gateway.domain.message import Channel, Message
@@ -34,14 +34,13 @@ class Denial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class SpeakerFacts:
     """
-    Everything the policies look at.
+    What tells for whom a party may speak.
 
     `party` is whom the TLS certificate names; `certificate_profiles` the profiles of that certificate,
     `signer_profiles` those of the signing certificate (None: all); `suspended` whether sender or party may not act at
-    all; `profile_id` the signed or only profile; `live_dossier` whether this sender has a dossier in force now for this
-    recipient and category.
+    all; `profile_id` the signed or only profile.
     """
 
     party: EnterpriseNumber
@@ -50,8 +49,6 @@ class Facts:
     sender: Sender
     suspended: bool
     profile_id: str
-    message: Message
-    live_dossier: bool
 
     @property
     def connection_profiles(self) -> frozenset[str] | None:
@@ -69,27 +66,43 @@ class Facts:
         """The registered profile, if there is one of that name."""
         return self.sender.profiles.get(self.profile_id)
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts(SpeakerFacts):
+    """
+    Everything the policies look at, of one message.
+
+    `live_dossier`: whether this sender has a dossier in force now for this recipient and category.
+    """
+
+    message: Message
+    live_dossier: bool
+
     @property
     def authorisation(self) -> Authorisation | None:
         """The profile's right to the message's category, if it has one."""
         return self.profile.authorisations.get(self.message.category) if self.profile is not None else None
 
 
-class Policy(Protocol):
+_Seen_contra = TypeVar("_Seen_contra", contravariant=True)
+_All = TypeVar("_All")
+
+
+class Policy(Protocol[_Seen_contra]):
     """One rule."""
 
-    def check(self, facts: Facts) -> Denial | None:
+    def check(self, facts: _Seen_contra) -> Denial | None:
         """Return None to agree, or why not."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class AllOf:
+class AllOf(Generic[_All]):
     """Agrees when there is at least one policy and every one agrees; the first denial wins."""
 
-    policies: Sequence[Policy]
+    policies: Sequence[Policy[_All]]
 
-    def check(self, facts: Facts) -> Denial | None:
+    def check(self, facts: _All) -> Denial | None:
         """Return the first denial, or None."""
         for policy in self.policies:
             denial = policy.check(facts)
@@ -103,7 +116,7 @@ class AllOf:
 class PartySpeaksForSender:
     """The certificate's party is the sender, or a processor that the sender registered."""
 
-    def check(self, facts: Facts) -> Denial | None:
+    def check(self, facts: SpeakerFacts) -> Denial | None:
         """Deny a party that may not act for the signed sender."""
         if facts.party == facts.sender.enterprise_number or facts.party in facts.sender.processors:
             return None
@@ -117,7 +130,7 @@ class PartySpeaksForSender:
 class SenderActive:
     """The sender is neither inactive nor suspended."""
 
-    def check(self, facts: Facts) -> Denial | None:
+    def check(self, facts: SpeakerFacts) -> Denial | None:
         """Deny a sender whose contract does not run now."""
         if facts.sender.active and not facts.suspended:
             return None
@@ -127,7 +140,7 @@ class SenderActive:
 class ProfileOfCertificate:
     """The profile exists and the certificate may use it."""
 
-    def check(self, facts: Facts) -> Denial | None:
+    def check(self, facts: SpeakerFacts) -> Denial | None:
         """Deny a profile that is unknown or belongs to other certificates."""
         limits = (facts.connection_profiles, facts.signer_profiles)
         if facts.profile is not None and all(limit is None or facts.profile_id in limit for limit in limits):
@@ -195,7 +208,7 @@ def _is_known(message: Message) -> bool:
     return message.recipient.ssin is not None or message.recipient.enterprise_number is not None
 
 
-# Asked of every signed message, before anything is said about an earlier one with the same reference.
-MAY_SPEAK = AllOf((PartySpeaksForSender(), SenderActive(), ProfileOfCertificate()))
+# Asked of every signed message and batch, before anything is said about an earlier one with the same reference.
+MAY_SPEAK: Final[AllOf[SpeakerFacts]] = AllOf((PartySpeaksForSender(), SenderActive(), ProfileOfCertificate()))
 # Asked of every new message.
-MAY_SEND = AllOf((CategoryOfProfile(), ChannelsContracted(), RecipientWithinRule()))
+MAY_SEND: Final[AllOf[Facts]] = AllOf((CategoryOfProfile(), ChannelsContracted(), RecipientWithinRule()))

@@ -161,19 +161,32 @@ class Admission:
                 room.octets.give_back(who, size_bytes)
             self._show(pool, room)
 
+    def require_no_pressure(self, who: str) -> None:
+        """
+        Look again, within a request that hands many messages over, whether one more can be taken over now.
+
+        Raises:
+            NotAdmitted: store-unavailable.
+        """
+        self._require_no_pressure(Pool.MESSAGES, who, self._clock())
+
     def _require_room(self, pool: Pool, room: _Room, who: str, size_bytes: int) -> None:
         now = self._clock()
         wait_s = room.pace.wait_s(who, now)
         if wait_s > 0:
             # Before all else, and nothing is looked up for it: this one is to slow down whatever room there is.
             raise self._refused(pool, who, Reason.SENDER_RATE, now, retry_after_s=max(math.ceil(wait_s), 1))
-        why = next((why for ask in self._pressure if (why := ask()) is not None), None) if room.octets else None
-        if why is not None:
-            raise self._refused(pool, who, Reason.PRESSURE, now, retry_after_s=_CLOSED_RETRY_S, why=why)
+        if room.octets is not None:
+            self._require_no_pressure(pool, who, now)
         reason = _lacking(room, who, size_bytes)
         if reason is not None:
             raise self._refused(pool, who, reason, now, retry_after_s=_BUSY_RETRY_S)
         room.pace.admit(who, now)
+
+    def _require_no_pressure(self, pool: Pool, who: str, now: datetime) -> None:
+        why = next((why for ask in self._pressure if (why := ask()) is not None), None)
+        if why is not None:
+            raise self._refused(pool, who, Reason.PRESSURE, now, retry_after_s=_CLOSED_RETRY_S, why=why)
 
     def _refused(
         self, pool: Pool, who: str, reason: Reason, now: datetime, *, retry_after_s: int, why: str | None = None

@@ -15,13 +15,19 @@ from aiohttp import BodyPartReader, MultipartReader, hdrs, web
 from aiohttp.http import HttpProcessingError
 from aiohttp.multipart import BadContentDispositionHeader, BadContentDispositionParam, parse_content_disposition
 
-from gateway.accept import RawMessage, RawPart
+from gateway.accept import RawBatch, RawMessage, RawPart
+from gateway.crypto.dialects import Dialect
 from gateway.errors import FieldError, Kind, Refusal
 
 CHUNK_BYTES: Final = 65_536
 MESSAGE_PART: Final = "message"
-_MESSAGE_TYPE: Final = "application/xml"
+BATCH_PART: Final = "batch"
+_DIALECTS: Final = {
+    **{each.media_type: each for each in Dialect},
+    f"{Dialect.XML.media_type};charset=utf-8": Dialect.XML,
+}
 _PART_HEADERS: Final = frozenset({"content-disposition", "content-type", "content-length"})
+_CRLF: Final = b"\r\n"
 _RATE_GRACE_S: Final = 5.0
 _DOUBTFUL: Final = (BadContentDispositionHeader, BadContentDispositionParam)
 
@@ -33,15 +39,18 @@ class BodyLimits:
     """`stall_s` between two reads; `minimum_bytes_per_s` over the whole body, after a grace of five seconds."""
 
     manifest_bytes: int
+    batch_manifest_bytes: int
+    batch_bytes: int  # of all parts of a batch together, but for the signed one
     stall_s: float
     minimum_bytes_per_s: int
 
 
 class Pace:
-    """Cuts a body that stalls or trickles."""
+    """Cuts a body that stalls or trickles, or has more than `most_bytes` (None: others hold it to that)."""
 
-    def __init__(self, limits: BodyLimits) -> None:
+    def __init__(self, limits: BodyLimits, most_bytes: int | None = None) -> None:
         self._limits = limits
+        self._most_bytes = most_bytes
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
         self._bytes = 0
@@ -71,9 +80,14 @@ class Pace:
         Count what arrived.
 
         Raises:
-            Refusal: request-timeout, when the body is slower than the minimum rate.
+            Refusal: request-timeout, when the body is slower than the minimum rate; message-too-large.
         """
         self._bytes += size_bytes
+        if self._most_bytes is not None and self._bytes > self._most_bytes:
+            raise Refusal(
+                Kind.MESSAGE_TOO_LARGE,
+                f"the parts may have at most {self._most_bytes} bytes together; what came before that is kept",
+            )
         elapsed_s = self._loop.time() - self._started_at
         if elapsed_s > _RATE_GRACE_S and self._bytes < self._limits.minimum_bytes_per_s * elapsed_s:
             raise Refusal(
@@ -87,8 +101,39 @@ class Pace:
 PACE: Final = web.RequestKey("pace", Pace)
 
 
+class _Part(BodyPartReader):
+    """
+    Finds the end of a part as soon as it is here; the library reads on first, and waits for octets behind it.
+
+    So an item of a batch is ours although nothing more ever comes.
+    """
+
+    _is_begun: bool = False
+    _held: bytes = _CRLF  # that which ended the headers may belong to the boundary already
+
+    async def _read_chunk_from_stream(self, size: int) -> bytes:
+        end = _CRLF + self._boundary
+        skipped = 0 if self._is_begun else len(_CRLF)
+        while (place := self._held.find(end)) < 0 and len(self._held) - len(end) < skipped:
+            more = await self._content.read(size - len(self._held))
+            if not more:
+                raise ValueError("the body ends within a part")
+            self._held += more
+        if place >= 0:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # it is the library's own way to put it back
+                self._content.unread_data(self._held[place:])
+            self._at_eof = True
+        else:
+            place = len(self._held) - len(end) + 1  # what may be the beginning of the end stays
+        handed, self._held, self._is_begun = self._held[skipped:place], self._held[place:], True
+        return handed
+
+
 class _Parts(MultipartReader):
     """Judges the headers of each part before the library does, which warns with their text and obeys `_charset_`."""
+
+    part_reader_cls = _Part
 
     async def fetch_next_part(self) -> MultipartReader | BodyPartReader:
         part = await super().fetch_next_part()
@@ -107,27 +152,46 @@ async def read_message(request: web.Request, limits: BodyLimits) -> RawMessage:
     Raises:
         Refusal: unsupported-media-type, multipart-invalid, message-too-large, request-timeout.
     """
-    if request.content_type != "multipart/form-data":
-        raise Refusal(Kind.UNSUPPORTED_MEDIA_TYPE, "send multipart/form-data: the part message, then the documents")
     pace = Pace(limits)
+    reader, dialect, manifest = await _read_signed_part(request, pace, MESSAGE_PART, limits.manifest_bytes)
+    return RawMessage(manifest=manifest, dialect=dialect, parts=_document_parts(reader, pace))
+
+
+async def read_batch(request: web.Request, limits: BodyLimits) -> RawBatch:
+    """
+    Read the signed part of a batch; its items and their documents follow as they are asked for.
+
+    Raises:
+        Refusal: as `read_message`.
+    """
+    pace = Pace(limits, limits.batch_manifest_bytes + limits.batch_bytes)
+    reader, dialect, manifest = await _read_signed_part(request, pace, BATCH_PART, limits.batch_manifest_bytes)
+    return RawBatch(manifest=manifest, dialect=dialect, parts=_document_parts(reader, pace))
+
+
+async def _read_signed_part(
+    request: web.Request, pace: Pace, name: str, limit_bytes: int
+) -> tuple[MultipartReader, Dialect, bytes]:
+    if request.content_type != "multipart/form-data":
+        raise Refusal(Kind.UNSUPPORTED_MEDIA_TYPE, f"send multipart/form-data: the part {name}, then the documents")
     try:
         reader = _Parts(request.headers, request.content)
     except (ValueError, AssertionError) as error:
         raise _invalid("the Content-Type has no usable boundary") from error
     first = await _next_part(reader, pace)
-    if first is None or _name_of(first) != MESSAGE_PART:
-        raise _invalid(f"the first part must be named {MESSAGE_PART}")
+    if first is None or _name_of(first) != name:
+        raise _invalid(f"the first part must be named {name}")
     media_type = first.headers.get(hdrs.CONTENT_TYPE, "").lower().replace(" ", "")
-    if media_type not in (_MESSAGE_TYPE, f"{_MESSAGE_TYPE};charset=utf-8"):
-        raise Refusal(Kind.UNSUPPORTED_MEDIA_TYPE, f"the part {MESSAGE_PART} must be of type {_MESSAGE_TYPE}")
+    dialect = _DIALECTS.get(media_type)
+    if dialect is None:
+        types = " or ".join(each.media_type for each in Dialect)
+        raise Refusal(Kind.UNSUPPORTED_MEDIA_TYPE, f"the part {name} must be of type {types}")
     manifest = bytearray()
     async for chunk in _chunks(first, pace):
         manifest += chunk
-        if len(manifest) > limits.manifest_bytes:
-            raise Refusal(
-                Kind.MESSAGE_TOO_LARGE, f"the part {MESSAGE_PART} may have at most {limits.manifest_bytes} bytes"
-            )
-    return RawMessage(manifest=bytes(manifest), parts=_document_parts(reader, pace))
+        if len(manifest) > limit_bytes:
+            raise Refusal(Kind.MESSAGE_TOO_LARGE, f"the part {name} may have at most {limit_bytes} bytes")
+    return reader, dialect, bytes(manifest)
 
 
 async def _document_parts(reader: MultipartReader, pace: Pace) -> AsyncIterator[RawPart]:

@@ -7,7 +7,7 @@ from gateway.domain.ids import EnterpriseNumber, InvalidIdentifier, parse_enterp
 from gateway.domain.registration import Registration, Sender
 from gateway.errors import FieldError, Kind, Refusal
 from gateway.stores.ledger import Ledger
-from gateway.stores.model import MessageFilter, MessageRecord
+from gateway.stores.model import BatchRecord, MessageFilter, MessageRecord
 
 ON_BEHALF_OF = "On-Behalf-Of-Enterprise-Number"
 
@@ -25,8 +25,8 @@ class Caller:
         """The sender's enterprise number."""
         return self.sender.enterprise_number
 
-    def sees(self, record: MessageRecord) -> bool:
-        """Tell whether a message is one of this caller's."""
+    def sees(self, record: MessageRecord | BatchRecord) -> bool:
+        """Tell whether a message or a batch is one of this caller's."""
         return record.sender == self.number and (self.profiles is None or record.profile in self.profiles)
 
     def own(self) -> MessageFilter:

@@ -26,18 +26,31 @@ _CAN_BE_STOPPED: Final = frozenset({MessageStatus.ACCEPTED, MessageStatus.SCHEDU
 
 async def cancel(request: web.Request, caller: Caller, deps: IntakeDeps) -> web.Response:
     """`POST /api/v1/messages/{messageId}/cancel`: stop it; one that is stopped already is answered the same."""
-    record = await own_message(request, caller, deps)
+    record = await stopped(await own_message(request, caller, deps), caller, deps)
+    return web.json_response(views.whole(record, await deps.ledger.timeline(record.message_id)))
+
+
+async def stopped(record: MessageRecord, caller: Caller, deps: IntakeDeps) -> MessageRecord:
+    """
+    Stop a message of the caller, and return it as it stands then.
+
+    Raises:
+        Refusal: already-dispatched; not-found, when it went in this moment.
+    """
     # It ends: whoever is faster than we are moves the message on, and no move leads back to where it can be stopped.
     while record.status is not MessageStatus.CANCELLED:
         if record.status not in _CAN_BE_STOPPED:
             raise _too_late(record)
-        if await _stopped(record, caller, deps):
+        if await _was_stopped(record, caller, deps):
             deps.on_cancelled(record)
-        record = await own_message(request, caller, deps)
-    return web.json_response(views.whole(record, await deps.ledger.timeline(record.message_id)))
+        found = await deps.ledger.message(record.message_id)
+        if found is None:
+            raise Refusal(Kind.NOT_FOUND, "no message of this caller's sender and profiles has this messageId")
+        record = found
+    return record
 
 
-async def _stopped(record: MessageRecord, caller: Caller, deps: IntakeDeps) -> bool:
+async def _was_stopped(record: MessageRecord, caller: Caller, deps: IntakeDeps) -> bool:
     now = deps.clock()
     (delivery,) = record.deliveries  # no provider was called, so none can have been followed by another
     settlement = Settlement(

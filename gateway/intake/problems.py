@@ -29,7 +29,7 @@ class Problem:
 _S = HTTPStatus
 PROBLEMS: Final[Mapping[Kind, Problem]] = {
     Kind.BAD_REQUEST: Problem(_S.BAD_REQUEST, "The request is not well formed"),
-    Kind.MALFORMED_MESSAGE: Problem(_S.BAD_REQUEST, "The message part is not acceptable XML"),
+    Kind.MALFORMED_MESSAGE: Problem(_S.BAD_REQUEST, "The message part cannot be read"),
     Kind.MULTIPART_INVALID: Problem(_S.BAD_REQUEST, "The parts of the request are wrong"),
     Kind.SIGNATURE_INVALID: Problem(_S.BAD_REQUEST, "The signature is not valid"),
     Kind.INVALID_MESSAGE: Problem(_S.UNPROCESSABLE_ENTITY, "Fields of the message are wrong"),
@@ -86,6 +86,17 @@ def as_refusal(error: BaseException) -> Refusal:
 
 def render(refusal: Refusal, correlation_id: str) -> web.Response:
     """Return the problem document of a refusal."""
+    headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
+    return web.Response(
+        status=PROBLEMS[refusal.kind].status,
+        body=json.dumps(view(refusal, correlation_id)).encode(),
+        content_type=CONTENT_TYPE,
+        headers=headers,
+    )
+
+
+def view(refusal: Refusal, correlation_id: str) -> dict[str, object]:
+    """Return the members of the problem document of a refusal."""
     problem = PROBLEMS[refusal.kind]
     body: dict[str, object] = {
         "type": f"urn:document-gateway:problem:{refusal.kind}",
@@ -97,7 +108,4 @@ def render(refusal: Refusal, correlation_id: str) -> web.Response:
     }
     if refusal.errors:
         body["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in refusal.errors]
-    headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
-    return web.Response(
-        status=problem.status, body=json.dumps(body).encode(), content_type=CONTENT_TYPE, headers=headers
-    )
+    return body

@@ -52,8 +52,14 @@ async def kit(request: web.Request, caller: Caller, deps: IntakeDeps) -> web.Res
     """`GET /api/v1/messages/{messageId}/kit`: all that was signed about a message, and how to verify it, as a ZIP."""
     record = await own_message(request, caller, deps)
     statements = await deps.evidence.all_given(record)
+    batch = await deps.ledger.proving_batch(record.message_id)
     content = await asyncio.to_thread(
-        build_kit, record, statements, deps.signers(), gateway=deps.accept.settings.gateway_name
+        build_kit,
+        record,
+        statements,
+        deps.signers(),
+        gateway=deps.accept.settings.gateway_name,
+        batch=batch.part if batch is not None else None,
     )
     disposition = f'attachment; filename="kit-{record.message_id}.zip"'
     return web.Response(body=content, content_type="application/zip", headers={"Content-Disposition": disposition})

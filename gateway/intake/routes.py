@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.intake import cancelling, dossiers, feed, handlers, postal, proofs, whoami
+from gateway.intake import batches, cancelling, dossiers, feed, handlers, postal, proofs, whoami
 from gateway.intake.caller import Caller
 from gateway.intake.contract.serving import file_of_contract
 from gateway.intake.handlers import IntakeDeps
@@ -21,6 +21,7 @@ class Authentication(Enum):
 
     CALLER = "the client certificate names a party, which acts for itself or for a sender it may act for"
     SIGNED = "the client certificate names a party; the signed message names the sender"
+    SIGNED_BATCH = "the client certificate names a party; the signed batch names the sender"
     TLS = "any client certificate that passes TLS, also one that nobody registered; what is told is public"
 
 
@@ -29,7 +30,8 @@ class Route:
     """
     One method on one path.
 
-    A `CALLER` route has a `handler`, a `TLS` route an `open_handler`, a `SIGNED` route neither: it is `server.submit`.
+    A `CALLER` route has a `handler`, a `TLS` route an `open_handler`; those that are `SIGNED` have neither: they are
+    the server's own.
     """
 
     method: str
@@ -40,16 +42,20 @@ class Route:
 
 
 MESSAGES: Final = "/api/v1/messages"
+BATCHES: Final = "/api/v1/batches"
+_BATCH: Final = BATCHES + "/{batchId}"
 _ONE: Final = MESSAGES + "/{messageId}"
 _CALLER: Final = Authentication.CALLER
 _CONTRACT: Final = (
     "openapi.json",
     "docs",
     "message.xsd",
+    "batch.xsd",
     "receipt.xsd",
     "xmldsig-subset.xsd",
     "message.schema.json",
     "examples/message.xml",
+    "examples/message.jws",
 )
 
 
@@ -63,6 +69,9 @@ ROUTES: Final = (
     Route(method="GET", path=_ONE + "/kit", authentication=_CALLER, handler=proofs.kit),
     Route(method="GET", path=_ONE + "/bpost-status", authentication=_CALLER, handler=postal.bpost_status),
     Route(method="GET", path=_ONE + "/bpost-attestation", authentication=_CALLER, handler=postal.bpost_attestation),
+    Route(method="POST", path=BATCHES, authentication=Authentication.SIGNED_BATCH),
+    Route(method="GET", path=_BATCH, authentication=_CALLER, handler=batches.batch),
+    Route(method="POST", path=_BATCH + "/cancel", authentication=_CALLER, handler=batches.cancel),
     Route(method="POST", path="/api/v1/statusRequest", authentication=_CALLER, handler=handlers.status_request),
     Route(method="GET", path="/api/v1/events", authentication=_CALLER, handler=feed.events),
     Route(method="POST", path="/api/v1/dossiers", authentication=_CALLER, handler=dossiers.register),

@@ -9,7 +9,7 @@ import logging
 import os
 import ssl
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
@@ -21,16 +21,16 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from gateway.accept import accept
+from gateway.accept import Accepted, RawPart, accept, accept_batch
 from gateway.accept.check import check
 from gateway.crypto.certs import CertificateRejected
 from gateway.crypto.identity import Identities, Peer
 from gateway.crypto.tls import peer_certificate
 from gateway.domain.ids import EnterpriseNumber, InvalidIdentifier, parse_correlation_id
 from gateway.errors import GatewayError, Kind, Refusal
-from gateway.intake import handlers, views
+from gateway.intake import batches, handlers, views
 from gateway.intake.admission import Admission, AdmissionLimits, NotAdmitted, Places, Pool, Pressure
-from gateway.intake.body import PACE, BodyLimits, Pace, read_message
+from gateway.intake.body import PACE, BodyLimits, Pace, read_batch, read_message
 from gateway.intake.caller import ON_BEHALF_OF, Caller, identify
 from gateway.intake.connection import Connection
 from gateway.intake.handlers import IntakeDeps
@@ -45,6 +45,8 @@ _BACKLOG: Final = 1_024
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Where the edge leaves the party of the certificate, which it judged to admit the request.
 _PEER: Final = web.RequestKey("peer", Peer)
+# And the correlation id, for problems inside an answer.
+_CORRELATION_ID: Final = web.RequestKey("correlation_id", str)
 
 _NO_HTTP: Final = (
     "this is no HTTP/1.1 request that can be read safely; look at its first line, the lengths that it states, and "
@@ -61,6 +63,7 @@ class EdgeLimits:
     connections: int  # also those whose handshake is not over
     admission: AdmissionLimits
     largest_message_bytes: int  # of a whole request that hands a message over
+    largest_batch_bytes: int  # of one that hands a batch over
     handshake_s: float
     header_s: float
     drain_s: float
@@ -179,6 +182,8 @@ class IntakeServer:
         match route.authentication, route.handler, route.open_handler:
             case Authentication.SIGNED, None, None:
                 return self._submit
+            case Authentication.SIGNED_BATCH, None, None:
+                return self._submit_batch
             case Authentication.TLS, None, open_handler if open_handler is not None:
 
                 async def tell(request: web.Request) -> web.StreamResponse:
@@ -199,7 +204,12 @@ class IntakeServer:
 
     def _admitted(self, route: Route, answering: _Answering) -> _Answering:
         """Let a request of a route in, or refuse it, and only then ask for its body."""
-        is_message = route.authentication is Authentication.SIGNED
+        is_message = route.authentication in (Authentication.SIGNED, Authentication.SIGNED_BATCH)
+        largest_bytes = (
+            self._limits.largest_batch_bytes
+            if route.authentication is Authentication.SIGNED_BATCH
+            else self._limits.largest_message_bytes
+        )
         pool = Pool.MESSAGES if is_message else Pool.QUESTIONS
 
         async def admit(request: web.Request) -> web.StreamResponse:
@@ -208,22 +218,25 @@ class IntakeServer:
             else:
                 request[_PEER] = peer = self._peer(request)
                 who = peer.party
-            size_bytes = self._size_of_message(request) if is_message else 0
+            size_bytes = self._size_of_message(request, largest_bytes) if is_message else 0
             with self._admission.admitted(pool, who, size_bytes):
                 await _continue(request)
                 return await answering(request)
 
         return admit
 
-    def _size_of_message(self, request: web.Request) -> int:
-        """Return how many bytes a request says that it has; one that does not say may have as many as any."""
-        largest_bytes = self._limits.largest_message_bytes
+    def _size_of_message(self, request: web.Request, largest_bytes: int) -> int:
+        """
+        Return how many bytes a request says that it has; one that does not say may have as many as any.
+
+        A batch counts as its largest item at most: no more of it than one item is ever here without being accepted.
+        """
         size_bytes = request.content_length
         if size_bytes is None:
-            return largest_bytes
+            return self._limits.largest_message_bytes
         if size_bytes > largest_bytes:
             raise Refusal(Kind.MESSAGE_TOO_LARGE, f"the whole request may have at most {largest_bytes} bytes")
-        return size_bytes
+        return min(size_bytes, self._limits.largest_message_bytes)
 
     @web.middleware
     async def _edge(self, request: web.Request, handler: _Answering) -> web.StreamResponse:
@@ -234,7 +247,7 @@ class IntakeServer:
         self._metrics.in_flight.labels(edge="intake").set(self._in_flight)
         response: web.StreamResponse
         try:
-            correlation_id = _correlation_id(request) or correlation_id
+            correlation_id = request[_CORRELATION_ID] = _correlation_id(request) or correlation_id
             _require_hygiene(request)
             response = await handler(request)
         except asyncio.CancelledError:
@@ -270,6 +283,32 @@ class IntakeServer:
         record = accepted.record
         view = views.whole(record, await self._deps.ledger.timeline(record.message_id))
         return handlers.render_accepted(accepted, request.headers.get(hdrs.ACCEPT, ""), self._deps.public_url, view)
+
+    async def _submit_batch(self, request: web.Request) -> web.StreamResponse:
+        """`POST /api/v1/batches`: the first spine, item by item."""
+        peer = request[_PEER]
+        key = _single(request, "Idempotency-Key")
+        if request.query:
+            raise Refusal(Kind.BAD_REQUEST, "there are no parameters here")
+        raw = await read_batch(request, self._limits.body)
+        raw = replace(raw, idempotency_key=key, parts=self._while_open(raw.parts, peer))
+        taken = await accept_batch(raw, peer, self._deps.accept, self._tell_of_item)
+        return batches.render_taken(taken, self._deps.public_url, request[_CORRELATION_ID])
+
+    async def _while_open(self, parts: AsyncIterator[RawPart], peer: Peer) -> AsyncIterator[RawPart]:
+        """Yield the parts of a batch for as long as one more message can be taken over."""
+        async for part in parts:
+            if "-" not in part.name:
+                self._admission.require_no_pressure(peer.party)
+            yield part
+
+    def _tell_of_item(self, outcome: Accepted | Refusal) -> None:
+        if isinstance(outcome, Refusal):
+            self._metrics.refused.labels(code=outcome.kind).inc()
+        elif outcome.repeated:
+            self._metrics.repeated.inc()
+        else:
+            self._deps.on_accepted(outcome)
 
     def _certificate(self, request: web.Request) -> x509.Certificate:
         try:

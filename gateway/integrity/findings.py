@@ -49,6 +49,7 @@ class Code(StrEnum):
     RECEIPT_DIFFERS = "receipt-differs"
     SIGNED_MESSAGE_UNREADABLE = "signed-message-unreadable"
     SIGNED_MESSAGE_DIFFERS = "signed-message-differs"
+    MESSAGE_UNPROVEN = "message-unproven"
     REFERENCE_MISSING = "reference-missing"
     REFERENCE_DIFFERS = "reference-differs"
     REFERENCE_STRAY = "reference-stray"
@@ -136,6 +137,8 @@ def told(code: Code) -> str:
             return f"the message that the sender signed does not open under its key; {_RESTORE}"
         case Code.SIGNED_MESSAGE_DIFFERS:
             return f"the message that the sender signed is not the one that was accepted; {_RESTORE}"
+        case Code.MESSAGE_UNPROVEN:
+            return f"neither a signature of its own nor a batch proves the message; {_RESTORE}"
         case Code.REFERENCE_MISSING:
             return "a message holds no reference, so sending it again would deliver it twice; restore the ledger"
         case Code.REFERENCE_DIFFERS:

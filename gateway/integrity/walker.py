@@ -189,7 +189,7 @@ def _judged(
         if certificates:
             yield from receipt_findings(audited.message, certificates)
         if meta is not None:
-            yield from signed_message_findings(audited.message, meta)
+            yield from signed_message_findings(audited.message, audited.batch, meta)
 
     return [finding for audited, meta in zip(messages, metas, strict=True) for finding in each(audited, meta)]
 

@@ -15,11 +15,16 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from gateway.crypto.batches import signer_of_stored
 from gateway.crypto.certs import parse_certificate
+from gateway.crypto.dialects import is_token
 from gateway.stores.model import MessageRecord
 
 RECEIPT_JWS: Final = "receipt.jws"
 RECEIPT_XML: Final = "receipt.xml"
+BATCH_XML: Final = "batch.xml"
+BATCH_JWS: Final = "batch.jws"
+SENDER: Final = "sender.pem"
 
 _README: Final = """\
 Verification kit of message {message_id}
@@ -32,7 +37,7 @@ In it:
   Each is a JSON Web Signature (RFC 7515): three parts between dots, the middle one the facts in Base64url. They are
   statements of a non-qualified service (Regulation (EU) 910/2014), and say so.
 - certificates/N.pem: the certificates that signed them.
-
+{batch}
 The letter is not in here. Its documents are named by their SHA-256 (`sha256sum letter.pdf`), and the message that the
 sender signed by messageSha256.
 
@@ -40,9 +45,17 @@ A kit cannot vouch for itself: compare the certificates with what the gateway's 
 GET /api/v1/trust. A certificate had to be valid when the statement was made ("iat", seconds since 1970).
 
 To verify all of it with openssl and xmlsec1, unpack it and paste this into a shell there. Each statement must answer
-"Verified OK", the XML "OK".
+"Verified OK", each XML "OK".
 
 {commands}
+"""
+
+_BATCH: Final = """\
+- {name}: the batch in which the message came, as its sender signed it. The message itself carries no signature: it is
+  proved by its messageSha256, {message_sha256},
+  which stands in the batch under its reference. Of the other messages of the batch nothing stands there but references
+  and digests.
+- {sender}: the certificate with which the sender signed the batch, out of its signature.
 """
 
 # ES256 signatures are two numbers of 32 octets (RFC 7518, section 3.4); openssl wants them as a DER sequence.
@@ -62,10 +75,17 @@ verify() {
 
 
 def build_kit(
-    record: MessageRecord, statements: Sequence[str], certificates: Sequence[x509.Certificate], *, gateway: str
+    record: MessageRecord,
+    statements: Sequence[str],
+    certificates: Sequence[x509.Certificate],
+    *,
+    gateway: str,
+    batch: bytes | None = None,
 ) -> bytes:
     """
     Return the ZIP of a message's receipt and `statements`, with the certificates that signed them. Blocks.
+
+    `batch` holds the octets of the batch that proves the message, when it came in one.
 
     `certificates` are those that the gateway stands by; one that signed and is not among them comes last.
     """
@@ -79,7 +99,8 @@ def build_kit(
         gateway=gateway,
         receipt_jws=RECEIPT_JWS,
         receipt_xml=RECEIPT_XML,
-        commands=_commands(signers),
+        batch="" if batch is None else _batch_text(record, batch),
+        commands=_commands(signers, batch),
     )
     contents: dict[str, bytes] = {
         "README.txt": readme.encode(),
@@ -87,6 +108,8 @@ def build_kit(
         **{name: token.encode() for name, token in signed.items()},
         **files,
     }
+    if batch is not None:
+        contents |= {_batch_name(batch): batch, SENDER: _pem(signer_of_stored(batch))}
     return _zip(contents, record)
 
 
@@ -102,13 +125,25 @@ def _certificate_files(certificates: Sequence[x509.Certificate]) -> dict[str, by
     return {f"certificates/{number}.pem": content for number, content in enumerate(once, start=1)}
 
 
-def _commands(signers: Mapping[str, str]) -> str:
+def _batch_name(batch: bytes) -> str:
+    return BATCH_JWS if is_token(batch) else BATCH_XML
+
+
+def _batch_text(record: MessageRecord, batch: bytes) -> str:
+    return _BATCH.format(name=_batch_name(batch), message_sha256=record.message_sha256.hex(), sender=SENDER)
+
+
+def _commands(signers: Mapping[str, str], batch: bytes | None) -> str:
     lines = [*_VERIFY.strip().splitlines()]
     lines += [f"verify {certificate} {name}" for name, certificate in signers.items()]
     lines.append(
         f"xmlsec1 --verify --id-attr:Id urn:document-gateway:receipt:1:Receipt"
         f" --pubkey-cert-pem {signers[RECEIPT_JWS]} {RECEIPT_XML}"
     )
+    if batch is not None and not is_token(batch):
+        lines.append(
+            f"xmlsec1 --verify --id-attr:Id urn:document-gateway:batch:1:Batch --pubkey-cert-pem {SENDER} {BATCH_XML}"
+        )
     return "\n".join(f"    {line}" for line in lines)
 
 

@@ -6,6 +6,7 @@ that hold the same text wherever the letter was counted.
 import json
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from gateway.domain.calendar import end_of
 from gateway.domain.message import Channel, Cover, PrintOptions, PrintProduct, Priority
@@ -102,6 +103,15 @@ def quota_exceeded(new: NewMessage, now: datetime) -> Refusal:
         f"profile {new.message.profile} may send {new.messages_per_day} messages on {new.day} and has sent them; "
         "send this one after midnight (Europe/Brussels), or have the quota of the registration raised",
         retry_after_s=until_midnight_s,
+    )
+
+
+def batch_conflict(batch_id: UUID) -> Refusal:
+    """Return the refusal of an item whose batch lost its reference, in this moment, to a batch of other content."""
+    return Refusal(
+        Kind.REFERENCE_CONFLICT,
+        "the reference of this batch has just been used for another batch; give it a reference of its own",
+        extra={"batchId": str(batch_id), "differingFields": []},
     )
 
 

@@ -20,6 +20,8 @@ from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, Message
 from gateway.domain.needs import LiveUse
 from gateway.stores.model import (
     AuditPage,
+    BatchLink,
+    BatchRecord,
     Claim,
     DeliveryRecord,
     DocumentRecord,
@@ -89,12 +91,13 @@ class Ledger(Protocol):
 
     async def record(self, new: NewMessage) -> KnownReference | None:
         """
-        Commit a message with its documents, first delivery, keys and log entries: the commit point of acceptance.
+        Commit a message with its documents, first delivery, keys and log entries: the commit point of acceptance. With
+        an item of a batch, its link as the proof, and the batch itself when it is not there yet.
 
         Returns None, or what burnt the reference first; then nothing was kept.
 
         Raises:
-            Refusal: quota-exceeded.
+            Refusal: quota-exceeded; reference-conflict, when a batch of other content holds the batch's reference.
             StoreUnavailable: also when a tombstone lies on one of the blobs.
         """
         ...
@@ -109,6 +112,33 @@ class Ledger(Protocol):
 
     async def append(self, entries: Sequence[LogEntry]) -> None:
         """Add log entries that belong to no other change."""
+        ...
+
+    # batches
+    async def find_batch(self, sender: EnterpriseNumber, profile: str, reference: str) -> BatchRecord | None:
+        """Return the batch under this reference, if an item of one was ever recorded or linked."""
+        ...
+
+    async def batch(self, batch_id: UUID) -> BatchRecord | None:
+        """Return a batch by id."""
+        ...
+
+    async def batch_links(self, batch_id: UUID) -> list[BatchLink]:
+        """Return the messages that stand for items of a batch, in order of their numbers."""
+        ...
+
+    async def link_item(self, batch: BatchRecord, link: BatchLink) -> BatchLink:
+        """
+        Note which message stands for an item, and the batch itself when it is not there yet; return the link in force,
+        which is an earlier one if there was one.
+
+        Raises:
+            Refusal: reference-conflict, when a batch of other content holds the reference; nothing was noted.
+        """
+        ...
+
+    async def proving_batch(self, message_id: MessageId) -> BatchRecord | None:
+        """Return the batch as an item of which a message was recorded; None: it came alone."""
         ...
 
     # dossiers

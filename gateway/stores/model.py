@@ -147,6 +147,45 @@ class MessageRecord:
     deliveries: tuple[DeliveryRecord, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BatchRecord:
+    """
+    A batch of which at least one item was taken over; `part` holds the octets of the first one that came, as signed.
+
+    They hold references and digests only, so they lie in clear. `content_sha256` is equal when the same batch is signed
+    again.
+    """
+
+    batch_id: UUID
+    sender: EnterpriseNumber
+    profile: str
+    party: EnterpriseNumber
+    reference: str
+    content_sha256: bytes
+    accepted_at: datetime
+    part: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLink:
+    """
+    The message that stands for an item of a batch. `is_proof`: it was taken over as this item, and the batch proves it;
+    else it was there before.
+    """
+
+    number: int
+    message_id: MessageId
+    is_proof: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewItem:
+    """The place in a batch of a message that is being recorded; the batch itself is kept with its first item."""
+
+    batch: BatchRecord
+    number: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMessage:
     """Everything that one acceptance commits. `messages_per_day` is the quota (None: no limit) on `day`."""
@@ -156,6 +195,7 @@ class NewMessage:
     logs: tuple[LogEntry, ...]
     day: date
     messages_per_day: int | None
+    item: NewItem | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -421,6 +461,7 @@ class AuditedMessage:
     leases: Mapping[DeliveryId, datetime]
     retrievals: frozenset[DeliveryId]
     timeline: tuple[TimelineEntry, ...]
+    batch: BatchRecord | None = None  # that proves the message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,11 +24,10 @@ from gateway.client.retrying import RetryRules
 from gateway.client.sender import SenderProfile, load_sender
 from gateway.client.transport import CallTiming
 from gateway.crypto.certs import load_certificates, load_client_ca
-from gateway.crypto.manifest import MESSAGE_ROOT, content_sha256, read_message
+from gateway.crypto.dialects import Dialect, verify_message
+from gateway.crypto.manifest import content_sha256
 from gateway.crypto.receipts import Receipt, ReceiptDocument, ReceiptSigner
-from gateway.crypto.schema import read_schema
 from gateway.crypto.tls import server_context
-from gateway.crypto.xmlsig import verify_enveloped
 from gateway.domain.ids import EnterpriseNumber, MessageId, Ssin, uuid7
 from gateway.domain.message import Message, PostalAddress, Recipient
 
@@ -43,6 +42,7 @@ class Received:
     """One hand-over that came whole."""
 
     part: bytes
+    dialect: Dialect
     message: Message
     heads: list[dict[str, str]]
     digests: list[tuple[str, int]]
@@ -154,9 +154,10 @@ class FakeGateway:
         assert isinstance(reader, MultipartReader)
         first = await reader.next()
         assert isinstance(first, BodyPartReader)
+        [dialect] = [each for each in Dialect if each.media_type == first.headers["Content-Type"]]
         assert dict(first.headers) == {
             "Content-Disposition": 'form-data; name="message"',
-            "Content-Type": "application/xml",
+            "Content-Type": dialect.media_type,
         }
         part = bytes(await first.read())
         heads, digests = [], []
@@ -177,18 +178,20 @@ class FakeGateway:
             digests.append((digest.hexdigest(), size))
         return Received(
             part=part,
-            message=self.verify(part),
+            dialect=dialect,
+            message=self.verify(part, dialect),
             heads=heads,
             digests=digests,
             correlation_id=request.headers["x-correlation-id"],
         )
 
-    def verify(self, part: bytes) -> Message:
+    def verify(self, part: bytes, dialect: Dialect) -> Message:
         def signer(sender: EnterpriseNumber, certificate: x509.Certificate) -> None:
             assert (sender, certificate) == ("0406798006", self.certificate)
 
-        signed = verify_enveloped(part, schema=read_schema("message.xsd"), root_name=MESSAGE_ROOT, signer=signer)
-        return read_message(signed.root, allow_test_ssin=True)
+        message = verify_message(part, dialect, signer=signer, allow_test_ssin=True)
+        assert isinstance(message, Message)
+        return message
 
     def view(self, got: Received) -> dict[str, Any]:
         now = datetime.now(UTC).replace(microsecond=0)

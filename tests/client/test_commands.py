@@ -16,6 +16,7 @@ from gateway.client import commands
 from gateway.client.api import GatewayClient
 from gateway.client.retrying import RetryRules
 from gateway.client.transport import CallTiming
+from gateway.crypto.dialects import Dialect
 from gateway.domain.message import Channel, Cover, Lane, PrintOptions
 
 Fake = Any
@@ -85,6 +86,21 @@ async def test_every_option_reaches_the_message(fake: Fake, run: Run, sender_fil
     assert message.deliver_before == datetime(2026, 12, 9, 8, tzinfo=UTC)
     assert message.print_options == PrintOptions(cover=Cover.ALWAYS, duplex=False, colour=True)
     assert [(each.part, each.main) for each in message.documents] == [("upfile1", True), ("upfile2", False)]
+
+
+async def test_the_dialect_is_the_sender_files_unless_the_command_says_another(
+    fake: Fake, run: Run, write_sender: Callable[..., Path], pdf: Path
+) -> None:
+    for stated, asked, used in (
+        (None, (), Dialect.XML),
+        ("xml", (), Dialect.XML),
+        ("jws", (), Dialect.JWS),
+        (None, ("--dialect", "jws"), Dialect.JWS),
+        ("jws", ("--dialect", "xml"), Dialect.XML),
+    ):
+        file = write_sender(fake.port, dialect=stated)
+        code = await run("send", pdf, "--to", "-", *LETTER, "--sender", file, *asked)
+        assert (stated, asked, code, fake.received[-1].dialect) == (stated, asked, 0, used)
 
 
 async def test_programs_get_one_json_object(

@@ -31,6 +31,7 @@ from gateway.client.proof import verified_receipt
 from gateway.client.retrying import RetryRules
 from gateway.client.sender import SenderProfile, load_sender
 from gateway.client.transport import CallTiming
+from gateway.crypto.dialects import Dialect
 from gateway.crypto.receipts import Receipt, ReceiptSigner
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.message import Channel, PrintOptions, PrintProduct, Recipient
@@ -59,6 +60,20 @@ async def test_a_letter_arrives_signed_and_its_receipt_is_verified(
     assert sent.signed_message == got.part
     assert str(sent.message_id) == fake.accepted[letter.reference][1]["messageId"]
     assert verified_receipt(sent.receipt_jws, sender.receipt_certificates) == sent.receipt
+
+
+async def test_a_letter_may_go_out_as_json_web_signature_and_be_sent_again_in_xml(
+    fake: Fake, sender: SenderProfile, open_client: Callable[..., GatewayClient], letter: Letter
+) -> None:
+    async with open_client(replace(sender, dialect=Dialect.JWS)) as client:
+        first = await client.send(letter)
+    async with open_client(sender) as client:
+        again = await client.send(letter)
+    assert [got.dialect for got in fake.received] == [Dialect.JWS, Dialect.XML]
+    assert fake.received[0].message == replace(fake.received[1].message, created_at=fake.received[0].message.created_at)
+    assert first.signed_message == fake.received[0].part
+    assert (first.repeated, again.repeated) == (False, True)
+    assert again.receipt_jws == first.receipt_jws
 
 
 async def test_every_field_of_a_letter_is_in_the_message(
@@ -117,7 +132,12 @@ async def test_the_gateways_own_reader_sees_the_same_names_and_octets(
     seen: list[tuple[str, str, str, bytes]] = []
 
     async def messages(request: web.Request) -> web.Response:
-        raw = await read_message(request, BodyLimits(manifest_bytes=262_144, stall_s=30, minimum_bytes_per_s=1))
+        raw = await read_message(
+            request,
+            BodyLimits(
+                manifest_bytes=262_144, batch_manifest_bytes=2_097_152, batch_bytes=1, stall_s=30, minimum_bytes_per_s=1
+            ),
+        )
         async for part in raw.parts:
             octets = b"".join([chunk async for chunk in part.chunks])
             seen.append((part.name, part.filename, part.media_type, octets))

@@ -1,8 +1,11 @@
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -10,8 +13,10 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import NameOID
 
 from gateway.client.sender import SenderFileInvalid, load_sender
+from gateway.crypto.dialects import Dialect
 
 Write = Callable[..., Path]
 
@@ -53,6 +58,7 @@ def test_signing_may_have_its_own_certificate(write_sender: Write, certs: Path) 
         ({"base_url": "https://localhost/?a=b"}, "base_url", "must be an address such as https://"),
         ({"enterprise_number": "0406798007"}, "enterprise_number", "check digits"),
         ({"profile": "Burgerzaken"}, "profile", "a-z 0-9 -"),
+        ({"dialect": "json"}, "dialect", "one of xml, jws"),
         ({"certificat": "x.pem"}, "certificat", "did you mean certificate?"),
         ({"ca": "none.pem"}, "", "TLS: "),
         ({"certificate": "none.pem"}, "certificate", "cannot be read: No such file"),
@@ -101,6 +107,39 @@ def test_an_encrypted_key_is_told_without_asking_for_its_password(
     own = {"signing_certificate": str(certs / "gemeente.pem"), "signing_key": str(file)}
     with pytest.raises(SenderFileInvalid, match="is encrypted; an unencrypted key"):
         load_sender(write_sender(8443, **own))
+
+
+def test_a_key_that_a_dialect_does_not_take_is_told(write_sender: Write, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP521R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "documenten.voorbeeld.be")])
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    start = datetime(2026, 11, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder(subject_name=subject, issuer_name=subject, public_key=key.public_key())
+        .serial_number(7)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=365))
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA512())
+    )
+    (tmp_path / "p521.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "p521.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    own = {"signing_certificate": str(tmp_path / "p521.pem"), "signing_key": str(tmp_path / "p521.key")}
+    assert load_sender(write_sender(8443, **own)).dialect is Dialect.XML
+    for stated, asked in (("jws", None), (None, Dialect.JWS)):
+        with pytest.raises(SenderFileInvalid, match="dialect: jws takes RSA from 2048 bits, P-256 and P-384"):
+            load_sender(write_sender(8443, **own, dialect=stated), asked)
+    assert load_sender(write_sender(8443, **own, dialect="jws"), Dialect.XML).dialect is Dialect.XML
 
 
 def test_a_key_of_another_kind_is_told(write_sender: Write, certs: Path, tmp_path: Path) -> None:

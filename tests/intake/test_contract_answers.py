@@ -27,8 +27,8 @@ API = "/api/v1"
 UNKNOWN = "01a2014e-92d4-7f37-a359-d66bd764a1fe"
 PERSON = {"ssin": "90610100155"}
 FILES = (
-    "openapi.json", "docs", "message.xsd", "receipt.xsd", "xmldsig-subset.xsd", "message.schema.json",
-    "examples/message.xml",
+    "openapi.json", "docs", "message.xsd", "batch.xsd", "receipt.xsd", "xmldsig-subset.xsd", "message.schema.json",
+    "examples/message.xml", "examples/message.jws",
 )  # fmt: skip
 TOLD = ("Location", "Retry-After", "Content-Disposition", "ETag")
 JSON = {"Content-Type": "application/json"}
@@ -173,6 +173,29 @@ async def handing_over(witness: Witness) -> None:
     await witness.ask("POST", "/messages", 415, body={})
 
 
+async def handing_batches_over(witness: Witness, batches: Any) -> None:
+    sender = witness.sender
+    batch = batches.batch_of(sender, 4)
+    batch.messages[1] = replace(batch.messages[1], category="administrative-fine")
+    await sender.send(reference=batch.messages[2].reference, subject="Another")
+    taken = witness.judged("POST", "/batches", 200, await batch.send(batch.parts([1, 2, 3])))
+    assert batches.outcomes(taken.json["items"]) == [
+        "accepted",
+        "category-not-authorised",
+        "reference-conflict",
+        "missing",
+    ]
+    other = batches.batch_of(sender, 1, reference=batch.reference)
+    assert witness.judged("POST", "/batches", 409, await other.send()).code == "reference-conflict"
+    nothing = batches.batch_of(sender, 1)
+    witness.judged("POST", "/batches", 200, await nothing.send([nothing.signed()]))
+    one = f"/batches/{taken.json['batchId']}"
+    await witness.ask("GET", one, 200)
+    await witness.ask("POST", f"{one}/cancel", 200)
+    await witness.ask("GET", f"/batches/{UNKNOWN}", 404)
+    await witness.ask("POST", f"/batches/{UNKNOWN}/cancel", 404)
+
+
 async def following(witness: Witness, message_id: str) -> None:
     one = f"/messages/{message_id}"
     await witness.ask("GET", one, 200)
@@ -263,7 +286,7 @@ async def being_known(witness: Witness, house: House) -> None:
         await Witness(witness.contract, await house.sender(name)).ask("GET", "/whoami", status, headers=headers)
 
 
-async def test_every_operation_answers_as_the_contract_says(house: House) -> None:
+async def test_every_operation_answers_as_the_contract_says(house: House, batches: Any) -> None:
     witness = await witness_of(house)
     sender, contract = witness.sender, witness.contract
     registered = await sender.accepted(
@@ -272,6 +295,7 @@ async def test_every_operation_answers_as_the_contract_says(house: House) -> Non
     on_paper = await sender.accepted(recipient=replace(sender.message().recipient, ssin=Ssin(CITIZEN_NO_CONSENT)))
     digital = await sender.accepted()
     await handing_over(witness)
+    await handing_batches_over(witness, batches)
     await keeping_dossiers(witness)
     await being_known(witness, house)
     await reading_the_contract(witness)

@@ -16,9 +16,11 @@ import pytest
 import xmlsec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from jsonschema import Draft202012Validator
 from lxml import etree
 
-from gateway.crypto.manifest import MESSAGE_ROOT, read_message
+from gateway.crypto.dialects import Dialect, verify_message
+from gateway.crypto.manifest import MESSAGE_ROOT, content_sha256, read_message
 from gateway.crypto.schema import read_schema
 from gateway.crypto.xmlsig import verify_enveloped
 from gateway.domain.ids import EnterpriseNumber, InvalidIdentifier, parse_ssin
@@ -38,6 +40,7 @@ TYPES = {
     "xmldsig-subset.xsd": "application/xml",
     "message.schema.json": "application/schema+json",
     "examples/message.xml": "application/xml",
+    "examples/message.jws": "application/jose",
 }
 DS = "{http://www.w3.org/2000/09/xmldsig#}"
 VOID = {"meta", "br"}
@@ -175,6 +178,38 @@ async def test_the_example_cannot_be_handed_over(intake: House) -> None:
     assert (answer.status, answer.code, answer.json["rule"]) == (400, "signature-invalid", "unknown-issuer")
 
 
+# ── The example as JSON Web Signature ──
+
+
+def header_and_payload(token: bytes) -> list[Any]:
+    return [json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))) for part in token.split(b".")[:2]]
+
+
+async def test_the_second_example_is_the_same_message_in_the_other_dialect(intake: House) -> None:
+    xml, token = [(await get(intake, f"examples/message.{name}")).body for name in ("xml", "jws")]
+    header, payload = header_and_payload(token)
+    certificate = x509.load_der_x509_certificate(base64.b64decode(header["x5c"][0]))
+
+    def check(number: EnterpriseNumber, given: x509.Certificate) -> None:
+        assert (number, given) == ("0406798006", certificate)
+
+    message = verify_message(token, Dialect.JWS, signer=check, allow_test_ssin=True)
+    assert isinstance(message, Message)
+    assert content_sha256(message) == content_sha256(accepted(xml))
+    schema = (await get(intake, "message.schema.json")).json
+    assert [fault.message for fault in Draft202012Validator(schema).iter_errors(payload)] == []
+    broken = token[:-4] + (b"AAAA" if token[-4:] != b"AAAA" else b"BBBB")
+    with pytest.raises(Refusal, match="signature-invalid: signature value"):
+        verify_message(broken, Dialect.JWS, signer=check, allow_test_ssin=True)
+
+
+async def test_the_second_example_cannot_be_handed_over(intake: House) -> None:
+    sender = await intake.sender()
+    token = (await get(intake, "examples/message.jws")).body
+    answer = await sender.post(sender.parts(sender.message(), manifest=token, dialect=Dialect.JWS))
+    assert (answer.status, answer.code, answer.json["rule"]) == (400, "signature-invalid", "unknown-issuer")
+
+
 # ── The page ──
 
 
@@ -273,3 +308,11 @@ async def test_what_the_page_shows_is_text_and_never_markup(docs: tuple[Page, An
     assert json.dumps(example, indent=2, ensure_ascii=False) in page.text
     assert "&amp;lt;" not in answer.body.decode()
     assert "`" not in page.text
+
+
+async def test_the_page_shows_what_is_in_the_second_example(intake: House, docs: tuple[Page, Answer, Any]) -> None:
+    token = (await get(intake, "examples/message.jws")).body
+    page, *_ = docs
+    assert token.decode() in page.text
+    for part in header_and_payload(token):
+        assert json.dumps(part, indent=2, ensure_ascii=False) in page.text

@@ -15,8 +15,8 @@ else:
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE")
 PUBLIC = (
-    "trust", "openapi.json", "docs", "message.xsd", "receipt.xsd", "xmldsig-subset.xsd", "message.schema.json",
-    "examples/message.xml",
+    "trust", "openapi.json", "docs", "message.xsd", "batch.xsd", "receipt.xsd", "xmldsig-subset.xsd",
+    "message.schema.json", "examples/message.xml", "examples/message.jws",
 )  # fmt: skip
 A_MESSAGE = "01a2014e-92d4-7f37-a359-d66bd764a1fe"
 
@@ -45,7 +45,7 @@ STATUSES = {
 
 
 def path_of(route: Route) -> str:
-    return route.path.replace("{messageId}", A_MESSAGE).replace("{n}", "1")
+    return route.path.replace("{messageId}", A_MESSAGE).replace("{batchId}", A_MESSAGE).replace("{n}", "1")
 
 
 def test_every_kind_of_refusal_has_its_status_and_a_title_of_its_own() -> None:
@@ -70,6 +70,8 @@ def test_every_route_names_how_its_caller_is_known() -> None:
         assert (route.open_handler is not None) == (route.authentication is Authentication.TLS)
     signed = [(route.method, route.path) for route in ROUTES if route.authentication is Authentication.SIGNED]
     assert signed == [("POST", "/api/v1/messages")]
+    batches = [(route.method, route.path) for route in ROUTES if route.authentication is Authentication.SIGNED_BATCH]
+    assert batches == [("POST", "/api/v1/batches")]
     public = [(route.method, route.path) for route in ROUTES if route.authentication is Authentication.TLS]
     assert public == [("GET", f"/api/v1/{name}") for name in PUBLIC]
     assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
@@ -81,6 +83,7 @@ async def test_a_route_that_mixes_its_authentication_up_keeps_the_gateway_from_s
     (open_handler,) = {route.handler for route in ROUTES if route.path == "/api/v1/statusRequest"}
     for authentication, handler in (
         (Authentication.SIGNED, open_handler),
+        (Authentication.SIGNED_BATCH, open_handler),
         (Authentication.CALLER, None),
         (Authentication.TLS, open_handler),
     ):

@@ -433,6 +433,26 @@ def another_signed_message_under_the_same_key(left: Left) -> None:
     left.change("UPDATE message SET sealed_signed_message = ? WHERE message_id = ?", forged, message_id.bytes)
 
 
+@damage(Code.MESSAGE_UNPROVEN)
+def an_item_whose_batch_is_not_there(left: Left) -> None:
+    left.change("DELETE FROM batch_item WHERE message_id = ?", left.id("scheduled"))
+
+
+@damage(Code.MESSAGE_UNPROVEN)
+def an_item_whose_batch_is_no_batch(left: Left) -> None:
+    left.change("UPDATE batch SET part = randomblob(400)")
+
+
+@damage(Code.MESSAGE_UNPROVEN)
+def an_item_whose_batch_is_another_than_was_accepted(left: Left) -> None:
+    left.change("UPDATE batch SET content_sha256 = randomblob(32)")
+
+
+@damage(Code.MESSAGE_UNPROVEN)
+def an_item_that_its_batch_does_not_list(left: Left) -> None:
+    left.change("UPDATE batch_item SET message_id = ? WHERE message_id = ?", left.id("refused"), left.id("scheduled"))
+
+
 @damage(Code.REFERENCE_MISSING)
 def a_reference_that_was_freed(left: Left) -> None:
     left.change("DELETE FROM reference WHERE message_id = ?", left.id("scheduled"))

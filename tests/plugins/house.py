@@ -25,8 +25,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.app import Running, running
 from gateway.config import Config, load
-from gateway.crypto.manifest import write_message
-from gateway.crypto.signing import sign_message
+from gateway.crypto.dialects import Dialect, sign_in
 from gateway.crypto.tls import client_context
 from gateway.demo.letters import letter_pdf
 from gateway.domain.ids import EnterpriseNumber, Ssin
@@ -142,16 +141,22 @@ class SenderHand:
         )
         return replace(valid, **changes)
 
-    def sign(self, message: Message) -> bytes:
-        """Return the signed XML of a message."""
-        return sign_message(write_message(message), self.key, self.certificate)
+    def sign(self, message: Message, dialect: Dialect = Dialect.XML) -> bytes:
+        """Return a signed message."""
+        return sign_in(dialect, message, self.key, self.certificate)
 
-    def parts(self, message: Message, contents: list[bytes] | None = None, manifest: bytes | None = None) -> list[Part]:
+    def parts(
+        self,
+        message: Message,
+        contents: list[bytes] | None = None,
+        manifest: bytes | None = None,
+        dialect: Dialect = Dialect.XML,
+    ) -> list[Part]:
         """Return the parts of a request: the signed message, then its documents."""
-        signed = manifest if manifest is not None else self.sign(message)
+        signed = manifest if manifest is not None else self.sign(message, dialect)
         documents = contents if contents is not None else [self.house.pdf]
         return [
-            Part("message", signed, "application/xml"),
+            Part("message", signed, dialect.media_type),
             *(
                 Part(entry.part, content, entry.media_type, entry.filename)
                 for entry, content in zip(message.documents, documents, strict=False)

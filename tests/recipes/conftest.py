@@ -90,9 +90,10 @@ async def make_outsider(
             case "curl":
                 shutil.copy(RECIPES / "curl" / "send.sh", folder)
                 command: tuple[str, ...] = ("./send.sh",)
-            case "python":
-                shutil.copy(RECIPES / "python" / "send.py", folder)
-                command = (sys.executable, "-I", "send.py")
+            case "python" | "python-jws":
+                name = "send.py" if recipe == "python" else "send_jws.py"
+                shutil.copy(RECIPES / "python" / name, folder)
+                command = (sys.executable, "-I", name)
             case _:
                 property_ = () if recipe == "java" else (f"-Dcom.sun.org.apache.xml.internal.security.{recipe}",)
                 # One small process among several: the fast compiler alone, and a heap of a letter's size.

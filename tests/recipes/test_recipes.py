@@ -25,8 +25,13 @@ SSIN = "90610100155"
 NEEDS_CURL = pytest.mark.needs("xmlsec1", "curl", "openssl")
 NEEDS_JAVA = pytest.mark.needs("javac", "java")
 EACH = pytest.mark.parametrize(
-    "recipe", [pytest.param("curl", marks=NEEDS_CURL), "python", pytest.param("java", marks=NEEDS_JAVA)]
+    "recipe", [pytest.param("curl", marks=NEEDS_CURL), "python", "python-jws", pytest.param("java", marks=NEEDS_JAVA)]
 )
+
+
+def ending(recipe: str) -> str:
+    """What the files end in that a recipe keeps."""
+    return "jws" if recipe == "python-jws" else "xml"
 
 
 async def held(house: House, reference: str, sender: str = "gemeente") -> list[Any]:
@@ -43,6 +48,8 @@ async def held(house: House, reference: str, sender: str = "gemeente") -> list[A
         pytest.param("curl", "belasting", id="curl, RSA", marks=NEEDS_CURL),
         pytest.param("python", "gemeente", id="Python, EC"),
         pytest.param("python", "belasting", id="Python, RSA"),
+        pytest.param("python-jws", "gemeente", id="Python, JWS, EC"),
+        pytest.param("python-jws", "belasting", id="Python, JWS, RSA"),
         pytest.param("java", "gemeente", id="Java, EC", marks=NEEDS_JAVA),
         pytest.param("java", "belasting", id="Java, RSA", marks=NEEDS_JAVA),
         pytest.param("ignoreLineBreaks=false", "gemeente", id="Java, EC, line breaks", marks=NEEDS_JAVA),
@@ -59,14 +66,14 @@ async def test_a_letter_is_accepted_once_and_the_same_command_gives_the_same_rec
     [message] = await held(house, "2026-000123", sender)
     assert first.out == f"201 {message['messageId']}\n"
     kept = outsider.kept("2026-000123")
-    receipt = kept.pop("receipt.xml")
+    receipt = kept.pop(f"receipt.{ending(recipe)}")
     [(name, signed)] = kept.items()
-    assert name == hashlib.sha256(signed).hexdigest() + ".xml"
+    assert name == hashlib.sha256(signed).hexdigest() + f".{ending(recipe)}"
     assert (b"&#13;" in signed) == (recipe == "ignoreLineBreaks=false")
 
     again = await outsider.send("2026-000123", "brief.pdf", "bijlage 1.pdf")
     assert (again.code, again.out) == (0, f"200 {message['messageId']}\n"), again.err
-    assert outsider.kept("2026-000123")["receipt.xml"] == receipt
+    assert outsider.kept("2026-000123")[f"receipt.{ending(recipe)}"] == receipt
     assert len(await held(house, "2026-000123", sender)) == 1
 
 
@@ -106,7 +113,7 @@ async def test_a_refusal_is_told_with_its_code_and_fix_and_nothing_is_tried_agai
     assert ended.err.startswith("403 ")
     assert "urn:document-gateway:problem:category-not-authorised" in ended.err
     assert SSIN not in ended.err
-    assert "receipt.xml" not in outsider.kept("2026-9")
+    assert f"receipt.{ending(recipe)}" not in outsider.kept("2026-9")
 
 
 @EACH
@@ -135,7 +142,7 @@ async def test_a_receipt_of_another_signer_is_not_believed(
     ended = await outsider.send("2026-10")
     assert (ended.code, ended.out) == (1, "")
     assert "the receipt's signature is not valid" in ended.err
-    assert "receipt.xml" not in outsider.kept("2026-10")
+    assert f"receipt.{ending(recipe)}" not in outsider.kept("2026-10")
 
 
 @EACH
@@ -169,18 +176,21 @@ async def test_without_an_address_the_message_is_signed_and_not_sent(
     assert await held(house, "2026-12") == []
 
 
-def test_the_python_recipe_needs_nothing_of_this_project() -> None:
-    tree = ast.parse((RECIPES / "python" / "send.py").read_text("utf-8"))
+@pytest.mark.parametrize(
+    ("name", "needs"), [("send.py", {"cryptography", "lxml", "signxml"}), ("send_jws.py", {"cryptography"})]
+)
+def test_a_python_recipe_needs_nothing_of_this_project(name: str, needs: set[str]) -> None:
+    tree = ast.parse((RECIPES / "python" / name).read_text("utf-8"))
     roots = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     roots |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in roots} - set(sys.stdlib_module_names) == {"cryptography", "lxml", "signxml"}
+    assert {name.split(".")[0] for name in roots} - set(sys.stdlib_module_names) == needs
 
 
 def test_every_variable_that_a_recipe_reads_stands_in_the_example_with_an_explanation() -> None:
     example = (RECIPES / "sender.env").read_text("utf-8")
     known = set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
-    recipes = [*RECIPES.glob("*/send.*"), *RECIPES.glob("*/SendLetter.*")]
-    assert len(recipes) == 4
+    recipes = [*RECIPES.glob("*/send*"), *RECIPES.glob("*/SendLetter.*")]
+    assert len(recipes) == 5
     read = {
         name
         for recipe in recipes

@@ -3,14 +3,18 @@
 import hashlib
 import re
 import subprocess
+from base64 import urlsafe_b64decode
 from pathlib import Path
 
 import pytest
 import xmlsec
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from lxml import etree
 
+from gateway.crypto.dialects import Dialect, verify_message
 from gateway.crypto.manifest import MESSAGE_ROOT, content_sha256, read_message
 from gateway.crypto.schema import read_schema
 from gateway.crypto.xmlsig import verify_enveloped
@@ -20,6 +24,7 @@ from gateway.errors import Kind, Refusal
 
 VECTORS = Path(__file__).parents[2] / "docs" / "recipes" / "vectors"
 NAMES = [f"{recipe}-{kind}" for recipe in ("curl", "python", "java", "java-line-breaks") for kind in ("ec", "rsa")]
+JWS_NAMES = ["python-jws-ec", "python-jws-rsa"]
 DS = "{http://www.w3.org/2000/09/xmldsig#}"
 
 
@@ -68,6 +73,7 @@ def with_another_size(body: bytes) -> bytes:
 
 def test_there_is_a_vector_of_every_recipe_that_runs_and_no_other() -> None:
     assert sorted(path.stem for path in VECTORS.glob("*.xml")) == sorted(NAMES)
+    assert sorted(path.stem for path in VECTORS.glob("*.jws")) == sorted(JWS_NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,18 +104,69 @@ def test_only_java_left_to_itself_writes_carriage_returns_into_the_signature(nam
     assert (b"&#13;" in vector(name)) == ("line-breaks" in name)
 
 
+def token(name: str) -> bytes:
+    return (VECTORS / f"{name}.jws").read_bytes()
+
+
+def accepted_token(body: bytes, registered: x509.Certificate) -> Message:
+    def check(number: EnterpriseNumber, certificate: x509.Certificate) -> None:
+        assert (number, certificate) == ("0406798006", registered)
+
+    message = verify_message(body, Dialect.JWS, signer=check, allow_test_ssin=True)
+    assert isinstance(message, Message)
+    return message
+
+
+def with_another_octet(body: bytes, at: int) -> bytes:
+    return body[:at] + (b"A" if body[at : at + 1] != b"A" else b"B") + body[at + 1 :]
+
+
+@pytest.mark.parametrize("name", JWS_NAMES)
+def test_the_gateway_accepts_the_token_and_refuses_it_changed(name: str) -> None:
+    [document] = accepted_token(token(name), certificate_of(name)).documents
+    assert document.sha256 == hashlib.sha256((VECTORS / "letter.pdf").read_bytes()).hexdigest()
+    with pytest.raises(Refusal, match="signature-invalid: signature value"):
+        accepted_token(with_another_octet(token(name), len(token(name)) - 20), certificate_of(name))
+
+
+def openssl_accepts(body: bytes, certificate: x509.Certificate, folder: Path) -> bool:
+    data, _, last = body.rpartition(b".")
+    signature = urlsafe_b64decode(last + b"=" * (-len(last) % 4))
+    is_ec = isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
+    if is_ec:
+        signature = encode_dss_signature(int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))
+    (folder / "data").write_bytes(data)
+    (folder / "signature").write_bytes(signature)
+    spki = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (folder / "signer.pub").write_bytes(spki)
+    pss = [] if is_ec else ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32"]
+    command = ["openssl", "dgst", "-sha256", "-verify", "signer.pub", "-signature", "signature", *pss, "data"]
+    return subprocess.run(command, cwd=folder, check=False, capture_output=True, timeout=30).returncode == 0
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("name", JWS_NAMES)
+def test_the_openssl_program_accepts_the_token_and_refuses_it_changed(name: str, tmp_path: Path) -> None:
+    assert openssl_accepts(token(name), certificate_of(name), tmp_path)
+    payload = token(name).index(b".") + 40
+    assert not openssl_accepts(with_another_octet(token(name), payload), certificate_of(name), tmp_path)
+
+
 def test_the_same_letter_has_the_same_content_in_every_recipe() -> None:
     messages = [accepted(vector(name), certificate_of(name)) for name in NAMES]
+    messages += [accepted_token(token(name), certificate_of(name)) for name in JWS_NAMES]
     assert len({content_sha256(message) for message in messages}) == 1
 
 
 def test_the_personal_number_in_the_vectors_belongs_to_nobody() -> None:
+    tokens = [accepted_token(token(name), certificate_of(name)) for name in JWS_NAMES]
     for name in NAMES:
         ssin = accepted(vector(name), certificate_of(name)).recipient.ssin
         assert ssin is not None
         with pytest.raises(InvalidIdentifier, match="test number"):
             parse_ssin(ssin, allow_test=False)
         assert set(re.findall(rb"\b[0-9]{11}\b", vector(name))) == {ssin.encode()}
+        assert {message.recipient.ssin for message in tokens} == {ssin}
 
 
 def test_the_folder_holds_no_private_key() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.accept.authenticate import authenticate
 from gateway.accept.stages import AcceptDeps, Verified
+from gateway.crypto.dialects import Dialect
 from gateway.crypto.identity import Peer
 from gateway.domain.registration import Registration
 from gateway.errors import Kind, Refusal
@@ -62,7 +63,7 @@ async def test_a_sender_that_vanishes_after_its_signature_was_verified_is_refuse
     deps = SimpleNamespace(settings=SimpleNamespace(gateway_name=message.gateway), registration=lambda: empty)
     with pytest.raises(Refusal) as refused:
         await authenticate(
-            Verified(signer_profiles=None, sender=sender.number, content=message),
+            Verified(signer_profiles=None, sender=sender.number, dialect=Dialect.XML, content=message),
             b"",
             cast("Peer", None),
             cast("AcceptDeps", deps),

@@ -49,8 +49,8 @@ def main() -> None:
         certificate = certify(kind, key)
         (HERE / f"{kind}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
         with tempfile.TemporaryDirectory() as folder:
-            for recipe, signed in sign_with_each(Path(folder), key, certificate).items():
-                (HERE / f"{recipe}-{kind}.xml").write_bytes(signed)
+            for recipe, vector in sign_with_each(Path(folder), key, certificate).items():
+                (HERE / f"{recipe}-{kind}{vector.suffix}").write_bytes(vector.read_bytes())
 
 
 def certify(kind: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> x509.Certificate:
@@ -73,8 +73,8 @@ def certify(kind: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> x
 
 def sign_with_each(
     folder: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, certificate: x509.Certificate
-) -> dict[str, bytes]:
-    """Return what each recipe signs."""
+) -> dict[str, Path]:
+    """Return the file that each recipe signs."""
     (folder / "mine.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     (folder / "mine.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (folder / "mine.password").write_text("mine")
@@ -87,14 +87,14 @@ def sign_with_each(
     commands = {
         "curl": (str(RECIPES / "curl" / "send.sh"),),
         "python": (sys.executable, str(RECIPES / "python" / "send.py")),
+        "python-jws": (sys.executable, str(RECIPES / "python" / "send_jws.py")),
         "java": ("java", "SendLetter"),
         "java-line-breaks": ("java", property_, "SendLetter"),
     }
-    signed: dict[str, bytes] = {}
+    signed: dict[str, Path] = {}
     for recipe, command in commands.items():
         run(folder, *command, REFERENCE, str(RECIPES / "recipient.txt"), str(HERE / "letter.pdf"), SENT_FOLDER=recipe)
-        [vector] = (folder / recipe / REFERENCE).iterdir()
-        signed[recipe] = vector.read_bytes()
+        [signed[recipe]] = (folder / recipe / REFERENCE).iterdir()
     return signed
 
 

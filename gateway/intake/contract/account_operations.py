@@ -176,6 +176,7 @@ CONTRACT_OPERATIONS: Final = (
         "Closed. It imports xmldsig-subset.xsd, which stands beside it.",
         XML,
     ),
+    _file("batch.xsd", "getBatchSchema", "Get the XML schema of batches", "Closed, as that of messages.", XML),
     _file("receipt.xsd", "getReceiptSchema", "Get the XML schema of receipts", "Closed, as that of messages.", XML),
     _file(
         "xmldsig-subset.xsd",
@@ -188,7 +189,8 @@ CONTRACT_OPERATIONS: Final = (
         "message.schema.json",
         "getMessageJsonSchema",
         "Get the JSON Schema of messages",
-        "The fields of a message in their JSON form, over which the gateway tells whether two messages are the same.",
+        "The payload of a message as JSON Web Signature: its fields in their JSON form, over which the gateway also "
+        "tells whether two messages are the same.",
         "application/schema+json",
     ),
     _file(
@@ -197,5 +199,12 @@ CONTRACT_OPERATIONS: Final = (
         "Get a signed example message",
         "With it a verifier can be tried without a gateway. Its signer is registered nowhere.",
         XML,
+    ),
+    _file(
+        "examples/message.jws",
+        "getMessageExampleJws",
+        "Get the example message as JSON Web Signature",
+        "The same message in the second dialect, with a signer of its own, registered nowhere.",
+        "application/jose",
     ),
 )

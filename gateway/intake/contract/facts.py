@@ -22,6 +22,9 @@ class Facts:
     documents: int
     message_bytes: int
     manifest_bytes: int
+    batch_items: int
+    batch_bytes: int
+    batch_manifest_bytes: int
     created_at_past: timedelta
     created_at_future: timedelta
 
@@ -36,6 +39,9 @@ class Facts:
             documents=limits.documents,
             message_bytes=limits.message_bytes,
             manifest_bytes=limits.manifest_bytes,
+            batch_items=limits.batch_items,
+            batch_bytes=limits.batch_bytes,
+            batch_manifest_bytes=limits.batch_manifest_bytes,
             created_at_past=limits.created_at_past,
             created_at_future=limits.created_at_future,
         )

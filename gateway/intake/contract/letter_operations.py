@@ -5,6 +5,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
 
+from gateway.crypto.dialects import Dialect
 from gateway.errors import Kind
 from gateway.intake.contract import examples, meanings
 from gateway.intake.contract.facts import Facts
@@ -34,7 +35,9 @@ _LIMIT: Final = Parameter(
 )
 _INSTANT: Final = text(format="date-time", pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T.*Z$")
 
-_SUBMIT_PROBLEMS: Final = frozenset(
+_MESSAGE_TYPES: Final = ", ".join(each.media_type for each in Dialect)
+
+SUBMIT_PROBLEMS: Final = frozenset(
     {
         Kind.MALFORMED_MESSAGE,
         Kind.MULTIPART_INVALID,
@@ -62,7 +65,11 @@ _PARTS: Final[Schema] = {
     "type": "object",
     "description": "In this order.",
     "properties": {
-        "message": text("The signed message, the first part.", contentMediaType=XML),
+        "message": {
+            "anyOf": [text(contentMediaType=each.media_type) for each in Dialect],
+            "description": "The signed message, the first part: XML with an enveloped signature, or the same as "
+            "compact JSON Web Signature.",
+        },
         "upfile1": text(
             "The first document; the next is `upfile2`, and so on.", contentMediaType="application/octet-stream"
         ),
@@ -100,6 +107,10 @@ def _submit(facts: Facts) -> Operation:
             "be tried again, send the same once more: the gateway never accepts two messages under one reference of a "
             "sender and profile, and answers the second with the first receipt, byte for byte. You may sign anew; "
             "everything but `CreatedAt` has to stay the same. A refusal does not use the reference up.\n\n"
+            "The message comes in one of two dialects, which say the same: XML (`application/xml`), or JSON Web "
+            "Signature (`application/jose`) of the fields in lowerCamelCase. The type of the part tells which. Names "
+            "of fields here are those of the XML; pointers in `errors` lead into what was sent, such as "
+            "`/Message/Recipient/Ssin` or `/recipient/ssin`.\n\n"
             "With `Accept: application/xml` the answer is the receipt alone, as signed XML.\n\n"
             "With `?mode=check` nothing is handed over: signature, rights, documents and quota are looked at as ever, "
             "the providers are asked what they would do, and the answer lists all that was found.\n\n"
@@ -129,7 +140,7 @@ def _submit(facts: Facts) -> Operation:
                 f"{facts.documents} documents and {facts.message_bytes:,} bytes of documents together."
             ),
             content={
-                "multipart/form-data": Content(schema=_PARTS, encoding={"message": {"contentType": XML}}),
+                "multipart/form-data": Content(schema=_PARTS, encoding={"message": {"contentType": _MESSAGE_TYPES}}),
             },
         ),
         answers=(
@@ -156,7 +167,7 @@ def _submit(facts: Facts) -> Operation:
                 sometimes_headers=("Location",),
             ),
         ),
-        problems=_SUBMIT_PROBLEMS,
+        problems=SUBMIT_PROBLEMS,
     )
 
 

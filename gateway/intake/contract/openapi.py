@@ -15,6 +15,8 @@ from gateway.intake.caller import ON_BEHALF_OF
 from gateway.intake.contract.account_operations import CONTRACT_OPERATIONS, DOSSIER_OPERATIONS, account_operations
 from gateway.intake.contract.account_schemas import ACCOUNT_SCHEMAS
 from gateway.intake.contract.basics import GROUPS, basics
+from gateway.intake.contract.batch_operations import batch_operations
+from gateway.intake.contract.batch_schemas import BATCH_SCHEMAS, BATCH_VALUES
 from gateway.intake.contract.facts import Facts
 from gateway.intake.contract.letter_operations import letter_operations
 from gateway.intake.contract.letter_schemas import LETTER_SCHEMAS, VALUES
@@ -47,7 +49,7 @@ HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "schema": text(pattern=_CORRELATION_PATTERN),
     },
     "Location": {
-        "description": "Where to follow the message.",
+        "description": "Where to follow the message, or the batch.",
         "required": True,
         "schema": text(format="uri"),
     },
@@ -81,6 +83,7 @@ def operations(facts: Facts) -> Sequence[Operation]:
     """Return what the contract says of every operation, in the order of the documentation."""
     all_of_them = (
         *letter_operations(facts),
+        *batch_operations(facts),
         *PROOF_OPERATIONS,
         *DOSSIER_OPERATIONS,
         *account_operations(facts),
@@ -124,7 +127,15 @@ def build_openapi(routes: Sequence[Route], facts: Facts) -> dict[str, Any]:
         "tags": [{"name": str(group), "description": words} for group, words in GROUPS.items()],
         "paths": dict(paths),
         "components": {
-            "schemas": {**LETTER_SCHEMAS, **PROOF_SCHEMAS, **ACCOUNT_SCHEMAS, **problem_schemas(), **VALUES},
+            "schemas": {
+                **LETTER_SCHEMAS,
+                **BATCH_SCHEMAS,
+                **PROOF_SCHEMAS,
+                **ACCOUNT_SCHEMAS,
+                **problem_schemas(),
+                **VALUES,
+                **BATCH_VALUES,
+            },
             "parameters": {each.name: _parameter(each) for each in _PARAMETERS},
             "headers": {name: dict(header) for name, header in HEADERS.items()},
             "securitySchemes": {

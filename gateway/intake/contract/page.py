@@ -7,7 +7,7 @@ It is rendered from the OpenAPI document, so that it cannot say anything else.
 import hashlib
 import json
 import re
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
@@ -40,8 +40,13 @@ def read_style() -> str:
     return _TEMPLATES.joinpath("docs.css").read_text("utf-8")
 
 
-def render_page(document: Mapping[str, Any], example: str, style: str) -> str:
-    """Return the page that shows an OpenAPI document and a signed example message. Reads its template: blocks."""
+def render_page(document: Mapping[str, Any], example: str, token: str, style: str) -> str:
+    """
+    Return the page that shows an OpenAPI document and a signed message, as XML and as JSON Web Signature.
+
+    Reads its template: blocks.
+    """
+    header, payload, _ = token.split(".")
     schemas: Mapping[str, Schema] = document["components"]["schemas"]
     environment = Environment(
         loader=FunctionLoader(lambda name: _TEMPLATES.joinpath(name).read_text("utf-8")),
@@ -67,6 +72,9 @@ def render_page(document: Mapping[str, Any], example: str, style: str) -> str:
         schemas=schemas,
         problems=sorted((_problem(code) for code in NOTES), key=lambda problem: problem["status"]),
         example=example,
+        token=token,
+        token_header=_decoded(header),
+        token_payload=_decoded(payload),
     )
 
 
@@ -130,6 +138,10 @@ def _problem(code: Kind) -> dict[str, Any]:
         "members": {**note.always, **note.sometimes},
         "anywhere": code in UNROUTED,
     }
+
+
+def _decoded(segment: str) -> Any:
+    return json.loads(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
 
 
 def _inline(text: str) -> Markup:

@@ -36,8 +36,10 @@ NOTES: Final[Mapping[Kind, Note]] = {
         fix="correct what `detail` and `errors` name; after a broken connection, the same again",
     ),
     Kind.MALFORMED_MESSAGE: Note(
-        cause="the part `message` is not XML in UTF-8, nests too deeply, or has a DTD or a processing instruction",
-        fix="write plain XML, with the elements of `message.xsd` and nothing else",
+        cause="the part `message` is not XML in UTF-8, nests too deeply, or has a DTD or a processing instruction; or "
+        "it is no compact JWS, is not spelt in canonical base64url, or names something twice in its JSON",
+        fix="write plain XML, with the elements of `message.xsd` and nothing else; or a JWS without white space and "
+        "padding, of JSON in UTF-8",
     ),
     Kind.MULTIPART_INVALID: Note(
         cause="order, name, filename or `Content-Type` of a part is not that of its `Document`; a part has a further "
@@ -47,8 +49,8 @@ NOTES: Final[Mapping[Kind, Note]] = {
     ),
     Kind.SIGNATURE_INVALID: Note(
         cause="a rule of the signature does not hold; `detail` names it. Mostly the XML was indented or written anew "
-        "after signing, or canonicalised inclusively",
-        fix="sign last and send those very bytes; `KeyInfo` holds the signing certificate alone",
+        "after signing, or canonicalised inclusively; or the header of the JWS holds more than `alg`, `cty` and `x5c`",
+        fix="sign last and send those very bytes; `KeyInfo` or `x5c` holds the signing certificate alone",
         sometimes=_RULE,
     ),
     Kind.INVALID_MESSAGE: Note(
@@ -89,8 +91,8 @@ NOTES: Final[Mapping[Kind, Note]] = {
         fix="use another, registered certificate",
     ),
     Kind.SIGNER_MISMATCH: Note(
-        cause="the certificate in `KeyInfo` is not registered for signing by `Sender`, or you may not send for that "
-        "sender",
+        cause="the certificate in `KeyInfo` or `x5c` is not registered for signing by `Sender`, or you may not send "
+        "for that sender",
         fix="sign with a registered certificate, or have this one registered",
     ),
     Kind.CATEGORY_NOT_AUTHORISED: Note(
@@ -115,12 +117,17 @@ NOTES: Final[Mapping[Kind, Note]] = {
         fix="send fewer or smaller documents, or fewer items in one call",
     ),
     Kind.REFERENCE_CONFLICT: Note(
-        cause="this reference was used before for another letter; `differingFields` says in what they differ",
-        fix="look at the earlier message; give the new letter a reference of its own",
-        always={
+        cause="this reference was used before for another letter, or another batch; `differingFields` says in what "
+        "they differ",
+        fix="look at the earlier one; give the new one a reference of its own",
+        sometimes={
             "messageId": described(ref("MessageId"), "The earlier message."),
+            "batchId": described(ref("BatchId"), "The earlier batch."),
+        },
+        always={
             "differingFields": array(
-                text("The path of a field, such as recipient.address.street."), "Names only, never values."
+                text("The JSON pointer of a field, such as /recipient/postalAddress/street."),
+                "Names only, never values.",
             ),
         },
     ),

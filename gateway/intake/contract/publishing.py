@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Final
 
 from gateway.config import Config
+from gateway.crypto.dialects import Dialect
 from gateway.intake.contract.facts import Facts
 from gateway.intake.contract.files import Contract, PublishedFile
 from gateway.intake.contract.openapi import build_openapi
@@ -12,7 +13,7 @@ from gateway.intake.contract.page import content_security_policy, read_style, re
 from gateway.intake.routes import ROUTES
 
 _XML: Final = "application/xml"
-_XML_SCHEMAS: Final = ("message.xsd", "receipt.xsd", "xmldsig-subset.xsd")
+_XML_SCHEMAS: Final = ("message.xsd", "batch.xsd", "receipt.xsd", "xmldsig-subset.xsd")
 
 
 def publish_for(config: Config, public_url: str) -> Contract:
@@ -30,8 +31,9 @@ def publish(facts: Facts) -> Contract:
     document = build_openapi(ROUTES, facts)
     here, crypto = files("gateway.intake.contract"), files("gateway.crypto")
     example = here.joinpath("message_example.xml").read_bytes()
+    token = here.joinpath("message_example.jws").read_bytes()
     style = read_style()
-    page = render_page(document, example.decode(), style)
+    page = render_page(document, example.decode(), token.decode(), style)
     return {
         "docs": PublishedFile(
             content=page.encode(),
@@ -48,6 +50,7 @@ def publish(facts: Facts) -> Contract:
         "message.schema.json": PublishedFile(
             content=here.joinpath("message_schema.json").read_bytes(), media_type="application/schema+json"
         ),
-        "examples/message.xml": PublishedFile(content=example, media_type=_XML),
+        "examples/message.xml": PublishedFile(content=example, media_type=Dialect.XML.media_type),
+        "examples/message.jws": PublishedFile(content=token, media_type=Dialect.JWS.media_type),
         **{name: PublishedFile(content=crypto.joinpath(name).read_bytes(), media_type=_XML) for name in _XML_SCHEMAS},
     }

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.stores.encoding import quota_exceeded, swept
-from gateway.stores.model import KnownReference, NewMessage, QuotaUse
+from gateway.stores.model import BatchLink, KnownReference, NewMessage, QuotaUse
+from gateway.stores.postgres.batching import link_item
 from gateway.stores.postgres.keys import add_deks
 from gateway.stores.postgres.logs import append, insert_entries
 from gateway.stores.postgres.messages import insert_message
@@ -58,6 +59,9 @@ async def record(tx: Transaction, new: NewMessage) -> KnownReference | None:
     else:
         await insert_message(tx, message, entries=0)
         await append(tx, new.logs)
+    if new.item is not None:
+        link = BatchLink(number=new.item.number, message_id=message.message_id, is_proof=True)
+        await link_item(tx, new.item.batch, link)
     # Last, because from here to the commit no other message of this profile is accepted.
     await _count_against_quota(tx, new)
     return None

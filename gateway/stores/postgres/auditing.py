@@ -23,6 +23,7 @@ from gateway.stores.model import (
     UnreadableMessage,
 )
 from gateway.stores.postgres.accepting import find_reference
+from gateway.stores.postgres.batching import proving_batches
 from gateway.stores.postgres.logs import timeline
 from gateway.stores.postgres.messages import SELECT_MESSAGES, load_messages
 from gateway.stores.postgres.sessions import Row, Transaction
@@ -173,6 +174,7 @@ async def _audited(tx: Transaction, messages: Sequence[MessageRecord]) -> list[A
         attempts[row[0]].append(_attempt_of(row))
     leases = {DeliveryId(row[0]): row[1] for row in await tx.connection.fetch(_LEASES, deliveries)}
     retrievals = {DeliveryId(row[0]) for row in await tx.connection.fetch(_RETRIEVALS, deliveries)}
+    proofs = await proving_batches(tx, [message.message_id for message in messages])
     audited = []
     for message in messages:
         own = [delivery.delivery_id for delivery in message.deliveries]
@@ -187,6 +189,7 @@ async def _audited(tx: Transaction, messages: Sequence[MessageRecord]) -> list[A
                 leases={delivery_id: leases[delivery_id] for delivery_id in own if delivery_id in leases},
                 retrievals=frozenset(own) & retrievals,
                 timeline=tuple(await timeline(tx, message.message_id)),
+                batch=proofs.get(message.message_id),
             )
         )
     return audited

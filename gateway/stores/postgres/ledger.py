@@ -19,6 +19,8 @@ from gateway.domain.needs import LiveUse
 from gateway.errors import StoreUnavailable
 from gateway.stores.model import (
     AuditPage,
+    BatchLink,
+    BatchRecord,
     Claim,
     DeliveryRecord,
     DocumentRecord,
@@ -46,6 +48,7 @@ from gateway.stores.model import (
 from gateway.stores.postgres import (
     accepting,
     auditing,
+    batching,
     claiming,
     erasing,
     feeding,
@@ -162,6 +165,28 @@ class PostgresLedger:
     async def append(self, entries: Sequence[LogEntry]) -> None:
         """See `Ledger.append`."""
         await self._sessions.write(lambda tx: logs.append(tx, entries))
+
+    # batches
+
+    async def find_batch(self, sender: EnterpriseNumber, profile: str, reference: str) -> BatchRecord | None:
+        """See `Ledger.find_batch`."""
+        return await self._sessions.look(lambda tx: batching.find_batch(tx, sender, profile, reference))
+
+    async def batch(self, batch_id: UUID) -> BatchRecord | None:
+        """See `Ledger.batch`."""
+        return await self._sessions.look(lambda tx: batching.batch(tx, batch_id))
+
+    async def batch_links(self, batch_id: UUID) -> list[BatchLink]:
+        """See `Ledger.batch_links`."""
+        return await self._sessions.look(lambda tx: batching.batch_links(tx, batch_id))
+
+    async def link_item(self, batch: BatchRecord, link: BatchLink) -> BatchLink:
+        """See `Ledger.link_item`."""
+        return await self._sessions.write(lambda tx: batching.link_item(tx, batch, link))
+
+    async def proving_batch(self, message_id: MessageId) -> BatchRecord | None:
+        """See `Ledger.proving_batch`."""
+        return await self._sessions.look(lambda tx: batching.proving_batch(tx, message_id))
 
     # dossiers
 

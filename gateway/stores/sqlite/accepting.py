@@ -10,11 +10,13 @@ import apsw
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.stores.encoding import quota_exceeded
 from gateway.stores.model import (
+    BatchLink,
     KnownReference,
     MessageRecord,
     NewMessage,
     QuotaUse,
 )
+from gateway.stores.sqlite.batching import link_item
 from gateway.stores.sqlite.erasing import refuse_tombstones
 from gateway.stores.sqlite.keys import add_deks
 from gateway.stores.sqlite.logs import append
@@ -45,6 +47,9 @@ def record(connection: apsw.Connection, new: NewMessage, clock: Callable[[], dat
     add_deks(connection, new.deks)
     insert_message(connection, new.message)
     append(connection, new.logs)
+    if new.item is not None:
+        link = BatchLink(number=new.item.number, message_id=new.message.message_id, is_proof=True)
+        link_item(connection, new.item.batch, link)
     return None
 
 

@@ -25,6 +25,7 @@ from gateway.stores.model import (
     UnreadableMessage,
 )
 from gateway.stores.sqlite.accepting import find_reference
+from gateway.stores.sqlite.batching import proving_batches
 from gateway.stores.sqlite.logs import timeline
 from gateway.stores.sqlite.messages import SELECT_MESSAGES, load_messages
 from gateway.stores.sqlite.rows import Row, blobs, from_ms, from_ms_or_null
@@ -156,6 +157,7 @@ def _audited(connection: apsw.Connection, messages: Sequence[MessageRecord]) -> 
     attempts = _attempts(connection, deliveries)
     leases = _leases(connection, deliveries)
     retrievals = _retrievals(connection, deliveries)
+    proofs = proving_batches(connection, [message.message_id for message in messages])
     audited = []
     for message in messages:
         own = [delivery.delivery_id for delivery in message.deliveries]
@@ -170,6 +172,7 @@ def _audited(connection: apsw.Connection, messages: Sequence[MessageRecord]) -> 
                 leases={delivery_id: leases[delivery_id] for delivery_id in own if delivery_id in leases},
                 retrievals=frozenset(own) & retrievals,
                 timeline=tuple(timeline(connection, message.message_id)),
+                batch=proofs.get(message.message_id),
             )
         )
     return audited

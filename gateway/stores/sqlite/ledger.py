@@ -18,6 +18,8 @@ from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, Message
 from gateway.domain.needs import LiveUse
 from gateway.stores.model import (
     AuditPage,
+    BatchLink,
+    BatchRecord,
     Claim,
     DeliveryRecord,
     DocumentRecord,
@@ -45,6 +47,7 @@ from gateway.stores.model import (
 from gateway.stores.sqlite import (
     accepting,
     auditing,
+    batching,
     claiming,
     erasing,
     feeding,
@@ -166,6 +169,28 @@ class SqliteLedger:
     async def append(self, entries: Sequence[LogEntry]) -> None:
         """See `Ledger.append`."""
         await self._writer.run(lambda c: logs.append(c, entries))
+
+    # batches
+
+    async def find_batch(self, sender: EnterpriseNumber, profile: str, reference: str) -> BatchRecord | None:
+        """See `Ledger.find_batch`."""
+        return await self._readers.run(lambda c: batching.find_batch(c, sender, profile, reference))
+
+    async def batch(self, batch_id: UUID) -> BatchRecord | None:
+        """See `Ledger.batch`."""
+        return await self._readers.run(lambda c: batching.batch(c, batch_id))
+
+    async def batch_links(self, batch_id: UUID) -> list[BatchLink]:
+        """See `Ledger.batch_links`."""
+        return await self._readers.run(lambda c: batching.batch_links(c, batch_id))
+
+    async def link_item(self, batch: BatchRecord, link: BatchLink) -> BatchLink:
+        """See `Ledger.link_item`."""
+        return await self._writer.run(lambda c: batching.link_item(c, batch, link))
+
+    async def proving_batch(self, message_id: MessageId) -> BatchRecord | None:
+        """See `Ledger.proving_batch`."""
+        return await self._readers.run(lambda c: batching.proving_batch(c, message_id))
 
     # dossiers
 

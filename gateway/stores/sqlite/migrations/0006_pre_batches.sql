@@ -1,0 +1,27 @@
+-- Batches: up to 500 messages under one signature.
+-- A batch of which an item was taken over: its octets as signed, which prove its items. No personal data.
+CREATE TABLE batch (
+  batch_id BLOB PRIMARY KEY,
+  sender TEXT NOT NULL,
+  profile TEXT NOT NULL,
+  party TEXT NOT NULL, -- who handed it over
+  reference TEXT NOT NULL,
+  content_sha256 BLOB NOT NULL,
+  accepted_at INTEGER NOT NULL,
+  part BLOB NOT NULL,
+  UNIQUE (sender, profile, reference)
+) STRICT;
+CREATE TRIGGER batch_never_changes BEFORE UPDATE ON batch
+BEGIN
+  SELECT RAISE(ABORT, 'batches never change');
+END;
+
+-- The message that stands for an item of a batch.
+CREATE TABLE batch_item (
+  batch_id BLOB NOT NULL,
+  number INTEGER NOT NULL,
+  message_id BLOB NOT NULL,
+  is_proof INTEGER NOT NULL, -- 1: it was taken over as this item; 0: it was there before
+  PRIMARY KEY (batch_id, number)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX batch_item_proving ON batch_item (message_id) WHERE is_proof = 1;

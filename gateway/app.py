@@ -158,7 +158,8 @@ async def running(
                     reloader=reloader,
                     edges=edges,
                 )
-            ops_port, readiness = await _start_ops(house, health, supervisor, stack)
+            started = asyncio.Event()
+            ops_port, readiness = await _start_ops(house, health, supervisor, started, stack)
             if Part.SWEEPER in parts:
                 sequencer = Sequencer(SequencerSettings(), house.ledger, clock)
                 deadlines = Deadlines(DeadlineSettings(), deliver_deps, on_outcome)
@@ -172,6 +173,7 @@ async def running(
             if Part.INTAKE in parts:
                 intake_port = await _start_intake(house, destinations, workers, edges, stack, health=health)
         stack.push_async_callback(supervisor.run_beside("reloader", reloader.run, reloader.stop))
+        started.set()
         # The first thing at the end, while everything still works.
         stack.push_async_callback(_announce_end, readiness, edges, config.limits.drain_notice)
         yield Running(
@@ -487,8 +489,12 @@ async def _start_portal(house: House, edges: _Edges, stack: AsyncExitStack) -> i
 
 
 async def _start_ops(
-    house: House, health: Health, supervisor: Supervisor, stack: AsyncExitStack
+    house: House, health: Health, supervisor: Supervisor, started: asyncio.Event, stack: AsyncExitStack
 ) -> tuple[int, Readiness]:
+    async def listens() -> None:
+        if not started.is_set():
+            raise GatewayError("the gateway is starting")
+
     proofs = make_checks(
         ReadinessDeps(
             receipts=lambda: (house.in_force.receipts, house.in_force.certificates["receipts"][0]),
@@ -500,7 +506,7 @@ async def _start_ops(
             ids=house.ids,
         )
     )
-    readiness = Readiness({**proofs, **health.checks(), "parts": supervisor.check})
+    readiness = Readiness({**proofs, **health.checks(), "parts": supervisor.check, "started": listens})
     expiries = Expiries(certificates=lambda: house.in_force.certificates, client_cas=lambda: house.in_force.client_cas)
     gauges = Gauges(house.metrics, ledger=house.ledger, expiries=expiries, clock=house.clock)
     application = build_ops_app(house.metrics, readiness, refresh=gauges.refresh)

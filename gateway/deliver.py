@@ -258,7 +258,11 @@ async def _send(letter: Letter, deps: DeliverDeps, *, again: bool) -> Outcome:
     try:
         parcel = await _parcel(letter, deps)
     except Refused as refused:
-        verdict = journey.after_refusal(journey_state(letter, deps), Reason(refused.reason))
+        if again:  # an earlier call may have handed it over all the same
+            return await _unreadable_before(letter, refused, deps, again=True)
+        # No provider was asked, so none rejected it.
+        reason, state = Reason(refused.reason), journey_state(letter, deps)
+        verdict = journey.after_refusal(state, reason, status=DeliveryStatus.FAILED)
         return Outcome(name="refused", verdict=verdict, code=refused.code, attempted=False)
     except _UNREADABLE as error:
         return await _unreadable_before(letter, error, deps, again=again)

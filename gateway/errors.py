@@ -85,7 +85,7 @@ class StoreUnavailable(GatewayError):
 
 
 class StoreInUse(GatewayError):
-    """Another process holds the embedded store; stop it, or move to a store for many processes."""
+    """Another process has the store open, and it cannot be shared with this one; the text tells what to stop."""
 
 
 class BlobMissing(GatewayError):

@@ -34,6 +34,7 @@ from gateway.preflight import own_uid
 from gateway.records.logs import LogBook
 from gateway.records.registrations import Overtaken, by_itself, next_step, require_needs_met, take_step
 from gateway.stores.blobs import BlobStore
+from gateway.stores.files import sync_directory
 from gateway.stores.keyring import Keyring
 from gateway.stores.ledger import Ledger
 from gateway.stores.measured import MeasuredBlobs
@@ -128,6 +129,14 @@ def read_files(config: Config) -> tuple[InForce, RegistrationFiles]:
     return in_force, files
 
 
+def make_state_folder(folder: Path) -> None:
+    """Make the folder with the parents it lacks, so that a power cut after the first letter takes none. Blocks."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(each.parent)
+
+
 async def open_house(config: Config, clock: Callable[[], datetime], stack: AsyncExitStack) -> House:
     """
     Open everything that the parts share; `stack` closes it again. The registration of the files is put in force.
@@ -137,7 +146,7 @@ async def open_house(config: Config, clock: Callable[[], datetime], stack: Async
         GatewayError, OSError: something cannot be opened; what was opened before is closed by the stack.
     """
     metrics = Metrics()
-    await asyncio.to_thread(config.gateway.state.mkdir, mode=0o700, parents=True, exist_ok=True)
+    await asyncio.to_thread(make_state_folder, config.gateway.state)
     in_force, files = await asyncio.to_thread(read_files, config)
 
     def on_commit(seconds: float, transactions: int) -> None:

@@ -38,9 +38,15 @@ def refusal(host: str, port: int, context: ssl.SSLContext, *, connect_timeout_s:
     """
     Return why the server refuses the certificate of `context`, or None where nothing shows that it does. Blocks.
 
-    The reason is the TLS alert, `certificate-expired`, or empty when the server hung up without one. A server that
-    says nothing for `wait_s` seconds is waiting for our request, so the certificate is not what ails it.
+    The reason is the TLS alert, `certificate-expired`, or empty when the server hung up without one, twice: once may be
+    a server that dies in this moment. One that says nothing for `wait_s` seconds is waiting for our request, so the
+    certificate is not what ails it.
     """
+    first = _reason(host, port, context, connect_timeout_s, wait_s)
+    return _reason(host, port, context, connect_timeout_s, wait_s) if first == "" else first
+
+
+def _reason(host: str, port: int, context: ssl.SSLContext, connect_timeout_s: float, wait_s: float) -> str | None:
     try:
         with (
             socket.create_connection((host, port), connect_timeout_s) as raw,

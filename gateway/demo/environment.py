@@ -7,6 +7,7 @@ The processes are real and separate, so that one can be killed while the others 
 import asyncio
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -29,6 +30,7 @@ _MARK: Final = "made-by-gateway-demo"
 _READY_S: Final = 60.0
 _STOP_S: Final = 30.0
 _POLL_S: Final = 0.05
+_PORTS: Final = range(20_000, 32_768)
 
 
 class DemoFailed(GatewayError):
@@ -203,12 +205,22 @@ class Environment:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free now."""
+    """
+    Return ports of 127.0.0.1 that are free now.
+
+    They lie below those that systems give to connections by themselves: a gateway that is started again finds its own.
+    """
+    found: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for found in sockets:
-            found.bind(("127.0.0.1", 0))
-        return [found.getsockname()[1] for found in sockets]
+        for port in random.sample(_PORTS, len(_PORTS)):
+            try:
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise DemoFailed("no ports of this machine are free")
 
 
 def _certificate_maker() -> Any:

@@ -103,7 +103,8 @@ class Sweeper:
             if len(batch) == _BATCH:
                 removed += await self._bury(batch)
                 batch.clear()
-        removed += await self._bury(batch)
+        if batch:
+            removed += await self._bury(batch)
         if removed:
             _log.info("orphan blobs removed", extra={"count": removed})
         return removed

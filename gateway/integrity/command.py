@@ -126,7 +126,7 @@ async def verify_stores(
         raise GatewayError(f"there is no ledger {config.stores.ledger}: nothing to verify, or the wrong configuration")
     report, unchecked = Report(limit=limit), list[str]()
     async with AsyncExitStack() as stack:
-        ledger = await open_ledger(config.stores.ledger, clock=clock)
+        ledger = await open_ledger(config.stores.ledger, clock=clock, alone=True)
         stack.push_async_callback(ledger.close)
         blobs = open_blobs(config.stores.blobs)
         stack.push_async_callback(blobs.close)

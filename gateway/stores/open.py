@@ -22,11 +22,16 @@ class UnknownStore(GatewayError):
 
 
 async def open_ledger(
-    uri: str, *, clock: Callable[[], datetime], on_commit: Callable[[float, int], None] | None = None
+    uri: str,
+    *,
+    clock: Callable[[], datetime],
+    on_commit: Callable[[float, int], None] | None = None,
+    alone: bool = False,
 ) -> Ledger:
     """
     Open the ledger; an embedded one is made when it is missing. `on_commit` hears of each commit: seconds, transactions
-    in it. A database has its own clock, which several gateways share.
+    in it. A database has its own clock, which several gateways share. `alone`: no gateway may have it open meanwhile,
+    as is always so with an embedded one.
 
     Raises:
         UnknownStore, StoreInUse, StoreUnavailable.
@@ -35,7 +40,7 @@ async def open_ledger(
         case "sqlite":
             return await SqliteLedger.open(_path(uri), clock=clock, on_commit=on_commit)
         case "postgresql":
-            return await PostgresLedger.open(uri, on_commit=on_commit)
+            return await PostgresLedger.open(uri, on_commit=on_commit, alone=alone)
         case scheme:
             raise UnknownStore(f"no ledger speaks {scheme}:; use sqlite:///path or postgresql://role@host/database")
 

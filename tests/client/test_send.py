@@ -517,6 +517,40 @@ async def test_the_reason_of_a_tls_alert_is_told(
             await client.send(letter)
 
 
+@pytest.fixture
+async def dying(certs: Path) -> AsyncIterator[int]:
+    """A server that takes the certificate, hangs up without farewell on two connections, and then is no more."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certs / "server.pem", certs / "server.key")
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for last in (False, True):
+            connection, _ = server.accept()
+            with context.wrap_socket(connection, server_side=True) as tls:
+                if last:
+                    server.close()
+                else:
+                    tls.recv(1)
+                tls.shutdown(socket.SHUT_RDWR)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield server.getsockname()[1]
+    await asyncio.to_thread(thread.join, 20)
+
+
+async def test_a_gateway_that_dies_while_it_is_asked_about_the_certificate_did_not_refuse_it(
+    dying: int, write_sender: Callable[..., Path], open_client: Callable[..., GatewayClient], letter: Letter
+) -> None:
+    file = write_sender(dying)
+    async with open_client(
+        await asyncio.to_thread(load_sender, file), timing=CallTiming(verdict_wait_s=30), retry=RetryRules(tries=1)
+    ) as client:
+        with pytest.raises(NotReached, match="connection was lost"):
+            await client.send(letter)
+
+
 async def test_a_busy_gateway_that_says_farewell_properly_did_not_refuse_the_certificate(
     fake_tls: Callable[..., ssl.SSLContext],
     write_sender: Callable[..., Path],

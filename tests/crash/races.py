@@ -60,7 +60,8 @@ class Races:
         self._tell = tell
         self._clock = clock
         self._begun: set[str] = set()
-        self._lost: set[str] = set()  # races in which the rival has moved
+        # Of races in which the rival has moved: the arguments of the call that comes second, which is that call alone.
+        self._lost: dict[str, tuple[Any, ...]] = {}
         self._awaited: frozenset[UUID] = frozenset()
         self._asleep: tuple[UUID, int] | None = None  # the delivery and the lease of the stale worker
         self._swept = asyncio.Event()
@@ -79,16 +80,16 @@ class Races:
             return
         match race:
             case "late commit":
-                await self._hold(race, self._sweep_of([each.document_id for each in args[0].message.documents]))
+                await self._hold(race, self._sweep_of([each.document_id for each in args[0].message.documents]), args)
             case "late cover":
-                await self._hold(race, self._sweep_of([args[1].document_id]))
+                await self._hold(race, self._sweep_of([args[1].document_id]), args)
             case "stale worker":
-                await self._hold(race, self._second_call)
+                await self._hold(race, self._second_call, args)
             case "old erasure":
                 self._settled.clear()
-                await self._hold(race, self._settled)
+                await self._hold(race, self._settled, args)
             case "old news" if self._clock.leapt and not self._erased.is_set():
-                await self._hold(race, self._erased)
+                await self._hold(race, self._erased, args)
             case _:
                 return
 
@@ -138,12 +139,12 @@ class Races:
             case _:
                 return None
 
-    async def _hold(self, race: str, rival: asyncio.Event) -> None:
+    async def _hold(self, race: str, rival: asyncio.Event, args: tuple[Any, ...]) -> None:
         self._begun.add(race)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_S):
                 await rival.wait()
-            self._lost.add(race)
+            self._lost[race] = args
         self._wire.arrive(f"race.{race.replace(' ', '-')}", _WAYS, label="-").before()
 
     def _sweep_of(self, blob_ids: Collection[UUID]) -> asyncio.Event:
@@ -157,8 +158,8 @@ class Races:
 
     def _ended(self, verb: str, args: tuple[Any, ...], how: str) -> None:
         race = self._race(verb, args)
-        if race in self._lost:
-            self._lost.discard(race)
+        if race is not None and self._lost.get(race) is args:
+            del self._lost[race]
             self._tell(f"race\t{race}\t{how}")
 
 

@@ -29,6 +29,7 @@ from gateway.client.letter import Document, Letter
 from gateway.client.problems import ClientError
 from gateway.client.retrying import RetryRules
 from gateway.client.sender import SenderProfile
+from gateway.client.transport import CallTiming
 from gateway.demo.letters import letter_pdf
 from gateway.domain.ids import EnterpriseNumber, Ssin
 from gateway.domain.message import Channel, PostalAddress, Recipient
@@ -48,6 +49,8 @@ _D, _U, _N = MessageStatus.DELIVERED, MessageStatus.UNDELIVERABLE, MessageStatus
 WAVERING: Final = Ssin("90610101145")
 STALLED: Final = Ssin("90610101244")
 _PATIENT: Final = RetryRules(tries=300, first_wait_s=0.05, longest_wait_s=0.1)
+# Far less than the gateway waits for a request, in its time: hanging up then would look like refusing a certificate.
+_TIMING: Final = CallTiming(verdict_wait_s=0.3)
 _LOOK_S: Final = 0.1
 _SLOW_ANSWER_S: Final = 4.0 / SPEED  # longer than it takes until a letter is tried again
 _AGAIN: Final = "box"
@@ -286,7 +289,7 @@ class Telling:
         async def sleep(seconds: float) -> None:
             await asyncio.sleep(min(seconds, _PATIENT.longest_wait_s))
 
-        return GatewayClient(sender, retry=_PATIENT, clock=self.clock, sleep=sleep)
+        return GatewayClient(sender, timing=_TIMING, retry=_PATIENT, clock=self.clock, sleep=sleep)
 
     async def _hand_over(self, client: GatewayClient, written: Written) -> None:
         self.story.sent[written.reference] = await client.send(written.letter)

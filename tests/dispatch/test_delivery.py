@@ -311,3 +311,13 @@ async def test_a_print_house_that_tells_its_steps_out_of_order_moves_nothing_bac
     assert "delivery postponed" not in caplog.text
     bench.print_house.queue.advance(job, to="DISPATCHED")
     assert (await bench.settled(message_id)).deliveries[0].status is DeliveryStatus.DISPATCHED
+
+
+async def test_paper_whose_pages_cannot_be_counted_ends_before_any_call(bench: Any) -> None:
+    message_id = await bench.send(b"%PDF-1.7 and nothing behind it", channels=("print",))
+    record = await bench.settled(message_id)
+    (delivery,) = record.deliveries
+    assert (record.status, delivery.status, delivery.reason, delivery.code) == (
+        "undeliverable", "failed", "refused", "pdf-unreadable",
+    )  # fmt: skip
+    assert bench.calls("create") == []

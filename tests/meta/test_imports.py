@@ -142,7 +142,7 @@ def failures_alone(directory: Path, modules: list[str]) -> list[str]:
     """Return a line for each of `modules`, found under `directory`, that a fresh interpreter cannot import."""
     script = Path(__file__).with_name("import_alone.py")
     command = [sys.executable, str(script), str(directory), *modules]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout.splitlines()
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=110).stdout.splitlines()
 
 
 def test_imports_point_one_way() -> None:

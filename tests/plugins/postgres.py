@@ -41,6 +41,9 @@ autovacuum = off # tests say when; an ANALYZE would hold lists back for a moment
 log_min_messages = warning
 """
 
+# Ends the server and removes its files when its standard input does: at the end, or when the tests were killed.
+GUARD = 'read line; "$1" stop -w -D "$2" -m immediate; rm -rf "$3"'
+
 # What a migration leaves behind, and nothing else. Far cheaper than a new database.
 EMPTY = """
 DO $$
@@ -75,6 +78,7 @@ class Server:
             os.chown(self.directory, account.pw_uid, account.pw_gid)
         self._programs = self._find_programs()
         self._numbers = itertools.count(1)
+        self._guard: subprocess.Popen[bytes] | None = None
         kind = ["--no-locale", "--encoding=UTF8", "--auth=trust", "--no-sync"]
         self._run("initdb", "-D", self.data, "-U", "postgres", *kind, *([] if checksums else ["--no-data-checksums"]))
         lines = [f"unix_socket_directories = '{self.directory}'", *settings]
@@ -83,6 +87,16 @@ class Server:
         (self.data / "pg_hba.conf").write_text(HBA)
 
     def start(self) -> None:
+        if self._guard is None:
+            self._guard = subprocess.Popen(
+                ["sh", "-c", GUARD, "guard", self._programs / "pg_ctl", self.data, self.directory],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                user=self._account,
+                cwd="/",
+                start_new_session=True,  # or what ends the tests at once would end it too
+            )
         self._run("pg_ctl", "start", "-w", "-D", self.data, "-l", self.directory / "log")
 
     def stop(self, mode: str = "fast") -> None:
@@ -94,9 +108,10 @@ class Server:
         self.start()
 
     def remove(self) -> None:
-        if (self.data / "postmaster.pid").exists():
-            self.stop("immediate")
-        shutil.rmtree(self.directory)
+        if self._guard is None:
+            shutil.rmtree(self.directory)
+        else:
+            self._guard.communicate()
 
     def uri(self, role: str, database: str) -> str:
         return f"postgresql://{role}@/{database}?host={self.directory}"

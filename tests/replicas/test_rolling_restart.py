@@ -35,6 +35,15 @@ backend gateways
 LINE = "  server {name} 127.0.0.1:{intake} port {ops}\n"
 
 
+async def listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
+
+
 @asynccontextmanager
 async def balancer(folder: Path, replicas: Sequence[Any]) -> AsyncIterator[int]:
     """Run HAProxy in front of these; it passes TLS on as it is. Yield its port."""
@@ -44,6 +53,8 @@ async def balancer(folder: Path, replicas: Sequence[Any]) -> AsyncIterator[int]:
     file.write_text(BALANCER.format(port=port) + "".join(lines))
     process = await asyncio.create_subprocess_exec("haproxy", "-db", "-f", str(file), stdin=asyncio.subprocess.DEVNULL)
     try:
+        while not await listens(port):
+            assert process.returncode is None
         yield port
     finally:
         process.terminate()

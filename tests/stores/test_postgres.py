@@ -17,7 +17,7 @@ import tomli_w
 
 from gateway.cli import main
 from gateway.domain.ids import EnterpriseNumber, MessageId, uuid7
-from gateway.errors import Refusal, StoreUnavailable
+from gateway.errors import Refusal, StoreInUse, StoreUnavailable
 from gateway.stores.model import KnownReference, MessageFilter, NewMessage
 from gateway.stores.open import open_ledger
 from gateway.stores.postgres import accepting, logs
@@ -75,7 +75,7 @@ async def transaction(database: "Database") -> AsyncIterator[Transaction]:
 
 @asynccontextmanager
 async def sessions(uri: str, *, wait_s: float = 5) -> AsyncIterator[Sessions]:
-    made = Sessions(await open_pool(parse_address(uri)), clock=None, on_commit=None, wait_s=wait_s)
+    made = Sessions(await open_pool(parse_address(uri), shared=True), clock=None, on_commit=None, wait_s=wait_s)
     try:
         yield made
     finally:
@@ -546,6 +546,33 @@ async def test_the_command_migrates_a_database_as_its_owner(
     config.write_text(tomli_w.dumps(values))
     assert await asyncio.to_thread(main, command) == 0
     assert (tmp_path / "ledger.db").exists()
+
+
+# who has it open
+
+
+async def test_a_ledger_is_open_to_many_or_to_one_alone(database: "Database") -> None:
+    async with opened(database.uri), opened(database.uri):
+        with pytest.raises(StoreInUse, match=r"gateways have the ledger .* open; stop all of them first"):
+            await PostgresLedger.open(database.uri, alone=True)
+    async with opened(database.uri, alone=True) as ledger:
+        await ledger.heartbeat(NOW)
+        for alone in (False, True):
+            with pytest.raises(StoreInUse):
+                await PostgresLedger.open(database.uri, alone=alone)
+    async with opened(database.uri):
+        pass
+
+
+async def test_who_cannot_open_it_alone_in_the_end_keeps_nobody_out(
+    database: "Database", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.stores.postgres.opening.newest_known", lambda: 0)
+        with pytest.raises(StoreUnavailable, match="run the newer program"):
+            await PostgresLedger.open(database.uri, alone=True)
+    async with opened(database.uri):
+        pass
 
 
 # partitions

@@ -65,8 +65,8 @@ from gateway.stores.postgres.addressing import ServerAddress, parse_address
 from gateway.stores.postgres.dossiers import add_dossiers, end_dossier, find_dossiers
 from gateway.stores.postgres.migrating import OPEN_MONTHS, migrations
 from gateway.stores.postgres.migrating import migrate as migrate_with
-from gateway.stores.postgres.opening import connecting, open_pool, unreachable
-from gateway.stores.postgres.sessions import OnCommit, Sessions, Transaction
+from gateway.stores.postgres.opening import connecting, open_pool, shut_out, unreachable
+from gateway.stores.postgres.sessions import FAILURES, Connection, OnCommit, Sessions, Transaction
 
 _WAIT_S: Final = 5.0  # for a connection, when all are busy
 _SMALL_BYTES: Final = 64 << 20  # a table of keys up to this size is written anew as a whole
@@ -76,24 +76,38 @@ _KEYS_SIZE: Final = "SELECT pg_total_relation_size('dek')"
 class PostgresLedger:
     """A `Ledger` in PostgreSQL. Made by `open`."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, guard: Connection | None) -> None:
         self._sessions = sessions
+        self._guard = guard
 
     @classmethod
     async def open(
-        cls, uri: str, *, clock: Callable[[], datetime] | None = None, on_commit: OnCommit | None = None
+        cls,
+        uri: str,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        on_commit: OnCommit | None = None,
+        alone: bool = False,
     ) -> Self:
         """
         Open the ledger that `gateway migrate` made; `uri` is explained in `addressing.py`.
 
         `clock` None: the clock of the database server, the only one that several gateways share. `on_commit` gets the
-        seconds of each commit, and 1; it must not raise.
+        seconds of each commit, and 1; it must not raise. `alone`: nobody else has it open meanwhile.
 
         Raises:
+            StoreInUse: somebody has it open alone, or, when it is to be opened alone, at all.
             StoreUnavailable: it cannot be reached, or server, role or schema are not as they must be.
         """
-        pool = await open_pool(_address(uri))
-        return cls(Sessions(pool, clock=clock, on_commit=on_commit, wait_s=_WAIT_S))
+        address = _address(uri)
+        guard = await shut_out(address) if alone else None
+        try:
+            pool = await open_pool(address, shared=guard is None)
+        except BaseException:
+            if guard is not None:
+                await guard.close()
+            raise
+        return cls(Sessions(pool, clock=clock, on_commit=on_commit, wait_s=_WAIT_S), guard)
 
     async def compact(self) -> None:
         """
@@ -109,6 +123,8 @@ class PostgresLedger:
     async def close(self) -> None:
         """See `Ledger.close`; may be called twice."""
         await self._sessions.close()
+        if self._guard is not None:
+            await self._guard.close()
 
     # keys
 
@@ -471,7 +487,7 @@ async def migrate(owner_uri: str, *, serve_as: str | None = None) -> list[str]:
             return await migrate_with(connection, serve_as=role)
         finally:
             await connection.close()
-    except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except FAILURES as error:
         raise unreachable(address, error) from error
 
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import asyncpg
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreInUse, StoreUnavailable
 from gateway.stores.postgres.addressing import ServerAddress, read_password, tls_context
 from gateway.stores.postgres.migrating import newest_known
-from gateway.stores.postgres.sessions import Connection, Pool
+from gateway.stores.postgres.sessions import FAILURES, Connection, Pool
 
 # One statement, one transaction, the wait for one lock, in milliseconds: what takes longer is stuck, and a transaction
 # that stays open keeps lists and feeds from going on.
@@ -30,6 +30,11 @@ _SETTINGS: Final = {
 _CONNECT_S: Final = 10.0
 _COMMAND_S: Final = 45.0  # longer than statement_timeout: only a server that no longer answers gets here
 _OLDEST_SERVER: Final = 170_000  # server_version_num; 17 brought MAINTAIN and transaction_timeout
+
+# The lock of whoever has the ledger open (pg_advisory_lock): shared, by every connection, or exclusively, by one alone.
+_OPEN: Final = 0x6467_772D_6F70_656E
+_OPEN_SHARED: Final = f"SELECT pg_try_advisory_lock_shared({_OPEN})"
+_OPEN_ALONE: Final = f"SELECT pg_try_advisory_lock({_OPEN})"
 
 _FACTS: Final = """
 SELECT
@@ -53,17 +58,22 @@ FROM pg_class WHERE oid = to_regclass('log_entry')
 """
 
 
-async def open_pool(address: ServerAddress) -> Pool:
+async def open_pool(address: ServerAddress, *, shared: bool) -> Pool:
     """
     Return a pool of connections as whom the address names, after a look at the server, the role and the schema.
 
+    `shared`: others may have the ledger open too, and nobody has it alone; without, the caller has it, by `shut_out`.
+
     Raises:
+        StoreInUse: somebody has it open alone.
         StoreUnavailable: the database cannot be reached, or something of it is not as it must be; the text tells the
             fix.
     """
 
     async def look_at(connection: Connection) -> None:
         await _look_at(connection, address)
+        if shared and not await connection.fetchval(_OPEN_SHARED):
+            raise StoreInUse(f"the ledger {address.database} is being verified; start again when that is done")
 
     await asyncio.to_thread(newest_known)  # reads files, the first time
     try:
@@ -75,9 +85,27 @@ async def open_pool(address: ServerAddress) -> Pool:
             init=look_at,
             reset=_leave,
         )
-    except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except FAILURES as error:
         raise unreachable(address, error) from error
     return pool
+
+
+async def shut_out(address: ServerAddress) -> Connection:
+    """
+    Return a connection that keeps everybody else from opening the ledger for as long as it is open.
+
+    Raises:
+        StoreInUse: gateways have it open.
+        StoreUnavailable: the database cannot be reached.
+    """
+    try:
+        connection: Connection = await asyncpg.connect(**await connecting(address))
+    except FAILURES as error:
+        raise unreachable(address, error) from error
+    if not await connection.fetchval(_OPEN_ALONE):
+        await connection.close()
+        raise StoreInUse(f"gateways have the ledger {address.database} open; stop all of them first")
+    return connection
 
 
 async def connecting(address: ServerAddress) -> dict[str, Any]:

@@ -38,6 +38,8 @@ _OF_ONE_WORK: Final = (
 )
 # The database undid the whole transaction for the sake of another, so it may be done anew.
 _TO_DO_ANEW: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+# All that asyncpg raises; its InternalClientError comes when the server ends a connection just as a call begins.
+FAILURES: Final = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class Connection(Protocol):
@@ -77,6 +79,10 @@ class Connection(Protocol):
         self, *, isolation: Literal["read_committed", "repeatable_read"] | None = None, readonly: bool = False
     ) -> AbstractAsyncContextManager[None]:
         """Begin a transaction; inside another one, a savepoint."""
+        ...
+
+    async def close(self) -> None:
+        """Say goodbye to the server."""
         ...
 
 
@@ -246,7 +252,7 @@ class Sessions:
                 yield connection
         except (*_OF_ONE_WORK, *_TO_DO_ANEW):
             raise
-        except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except FAILURES as error:
             # A rollback that fails must not hide that the caller was cancelled.
             if isinstance(error.__context__, asyncio.CancelledError) and not isinstance(error, TimeoutError):
                 raise error.__context__ from error

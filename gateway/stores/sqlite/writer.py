@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 
 from gateway.errors import StoreUnavailable
+from gateway.stores.sqlite.calls import Call, Outcome, answer
 
 OnCommit = Callable[[float, int], None]
 
@@ -40,21 +41,10 @@ _OF_ONE_WORK: Final = (
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Job(Generic[_T]):
+class _Job(Call[_T]):
     """One change that a caller waits for. `apart`: it runs between batches, outside a transaction."""
 
-    work: Callable[[apsw.Connection], _T]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[_T]
-    apart: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What a job came to: a value, or the error its caller gets."""
-
-    value: Any = None
-    error: BaseException | None = None
+    apart: bool
 
 
 class Writer:
@@ -165,7 +155,7 @@ class Writer:
         if batch:
             self._commit(batch)
         if item is not None and item.apart:
-            _resolve([item], [self._apart(item)])
+            answer([item], [self._apart(item)])
         return item is not None
 
     def _commit(self, batch: Sequence[_Job[Any]]) -> None:
@@ -178,33 +168,33 @@ class Writer:
             self._connection.execute("COMMIT")
         except BaseException as exc:
             self._roll_back()
-            _resolve(batch, [_Outcome(error=_unavailable(exc)) for _ in batch])
+            answer(batch, [Outcome(error=_unavailable(exc)) for _ in batch])
             if not isinstance(exc, apsw.Error):
                 raise
             return
-        _resolve(batch, outcomes)
+        answer(batch, outcomes)
         if self._on_commit is not None:
             self._on_commit(time.monotonic() - started_s, len(batch))
 
-    def _attempt(self, work: Callable[[apsw.Connection], Any]) -> _Outcome:
+    def _attempt(self, work: Callable[[apsw.Connection], Any]) -> Outcome:
         """Run one change inside a savepoint. An error about the file passes through and ends the batch."""
         self._connection.execute("SAVEPOINT work")
         try:
-            outcome = _Outcome(value=work(self._connection))
+            outcome = Outcome(value=work(self._connection))
         except Exception as exc:
             if isinstance(exc, apsw.Error) and not isinstance(exc, _OF_ONE_WORK):
                 raise
             # When SQLite had to undo the whole transaction, there is no savepoint any more: this raises too.
             self._connection.execute("ROLLBACK TO work")
-            outcome = _Outcome(error=exc)
+            outcome = Outcome(error=exc)
         self._connection.execute("RELEASE work")
         return outcome
 
-    def _apart(self, job: _Job[Any]) -> _Outcome:
+    def _apart(self, job: _Job[Any]) -> Outcome:
         try:
-            return _Outcome(value=job.work(self._connection))
+            return Outcome(value=job.work(self._connection))
         except apsw.Error as exc:
-            return _Outcome(error=_unavailable(exc))
+            return Outcome(error=_unavailable(exc))
 
     def _roll_back(self) -> None:
         # Should this fail too, the next batch tries again before it begins, and fails while it cannot.
@@ -227,7 +217,7 @@ class Writer:
                 job = self._queue.get_nowait()
                 if job is not None:
                     waiting.append(job)
-        _resolve(waiting, [_Outcome(error=StoreUnavailable("the ledger is closed")) for _ in waiting])
+        answer(waiting, [Outcome(error=StoreUnavailable("the ledger is closed")) for _ in waiting])
 
 
 def _truncate_log(connection: apsw.Connection) -> None:
@@ -238,23 +228,3 @@ def _unavailable(cause: BaseException) -> StoreUnavailable:
     error = StoreUnavailable(f"the ledger could not write: {type(cause).__name__}")
     error.__cause__ = cause
     return error
-
-
-def _resolve(jobs: Sequence[_Job[Any]], outcomes: Sequence[_Outcome]) -> None:
-    """Tell every caller, with one wake-up per event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], _Outcome]]] = {}
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        by_loop.setdefault(job.loop, []).append((job.future, outcome))
-    for loop, results in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # a loop that was closed has nobody left who waits
-            loop.call_soon_threadsafe(_set_results, results)
-
-
-def _set_results(results: Sequence[tuple[asyncio.Future[Any], _Outcome]]) -> None:
-    for future, outcome in results:
-        if future.done():  # its caller was cancelled
-            continue
-        if outcome.error is not None:
-            future.set_exception(outcome.error)
-        else:
-            future.set_result(outcome.value)

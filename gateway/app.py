@@ -261,7 +261,7 @@ def _deliver_deps(house: House, destinations: Mapping[str, Destination]) -> Deli
     )
     return DeliverDeps(
         ledger=house.ledger,
-        blobs=house.blobs,
+        documents=house.documents,
         vault=house.vault,
         destinations=destinations,
         covers=covers,
@@ -420,6 +420,7 @@ def _accept_settings(config: Config) -> AcceptSettings:
         allow_test_ssin=config.identifiers.allow_test_ssin,
         capabilities={channel: _capability(channel, config) for channel in Channel},
         providers=config.channels,
+        enclose_up_to_bytes=config.stores.enclose_up_to_bytes,
         retry=config.retry,
     )
 
@@ -473,7 +474,7 @@ async def _start_portal(house: House, edges: _Edges, stack: AsyncExitStack) -> i
     application = build_portal(
         PortalDeps(
             ledger=house.ledger,
-            blobs=house.blobs,
+            documents=house.documents,
             vault=house.vault,
             logbook=house.logbook,
             clock=house.clock,

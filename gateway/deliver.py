@@ -44,7 +44,7 @@ from gateway.errors import (
 )
 from gateway.records import personal
 from gateway.records.logs import LogBook, Subject
-from gateway.stores.blobs import BlobStore
+from gateway.stores.documents import Documents
 from gateway.stores.ledger import Ledger
 from gateway.stores.model import (
     Claim,
@@ -123,7 +123,7 @@ class DeliverDeps:
     """What delivery needs; `draw` is random in [0, 1)."""
 
     ledger: Ledger
-    blobs: BlobStore
+    documents: Documents
     vault: Vault
     destinations: Mapping[str, Destination]
     covers: Covers
@@ -469,7 +469,7 @@ async def _parcel_document(document: DocumentRecord, letter: Letter, deps: Deliv
 
     def read() -> AsyncIterator[bytes]:
         return unseal(
-            deps.blobs.open(document.document_id),
+            deps.documents.open(document),
             dek.key,
             expect_blob_id=document.document_id,
             expect_dek_id=document.dek_id,

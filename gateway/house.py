@@ -5,7 +5,8 @@ What every part of a running gateway shares: its stores, its keys, and what is i
 """
 
 import asyncio
-import secrets
+import os
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from gateway.preflight import own_uid
 from gateway.records.logs import LogBook
 from gateway.records.registrations import Overtaken, by_itself, next_step, require_needs_met, take_step
 from gateway.stores.blobs import BlobStore
+from gateway.stores.documents import Documents
 from gateway.stores.files import sync_directory
 from gateway.stores.keyring import Keyring
 from gateway.stores.ledger import Ledger
@@ -41,7 +43,11 @@ from gateway.stores.measured import MeasuredBlobs
 from gateway.stores.open import open_blobs, open_keyring, open_ledger
 from gateway.telemetry import Metrics
 
-_RANDOM_BYTES: Final = 10
+_RANDOM_BYTES: Final = 10  # of one id
+_IDS_FORESEEN: Final = 400
+# The random octets of ids to come; what a deque gives, it gives to one thread only.
+_foreseen: Final[deque[bytes]] = deque()
+os.register_at_fork(after_in_child=_foreseen.clear)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +84,26 @@ class House:
     clock: Callable[[], datetime]
     ids: Callable[[], UUID]
 
+    @property
+    def documents(self) -> Documents:
+        """Where documents are read from."""
+        return Documents(ledger=self.ledger, blobs=self.blobs)
+
 
 def fresh_id(clock: Callable[[], datetime] = utc_now) -> UUID:
     """Return a new UUIDv7."""
-    return uuid7(int(clock().timestamp() * 1000), secrets.token_bytes(_RANDOM_BYTES))
+    return uuid7(int(clock().timestamp() * 1000), _random())
+
+
+def _random() -> bytes:
+    # A call for random octets lets go of the interpreter's lock, which costs far more than they do while another thread
+    # waits for it; so they are taken from the system for many ids at once.
+    while True:
+        try:
+            return _foreseen.popleft()
+        except IndexError:
+            octets = os.urandom(_IDS_FORESEEN * _RANDOM_BYTES)
+            _foreseen.extend(octets[start : start + _RANDOM_BYTES] for start in range(0, len(octets), _RANDOM_BYTES))
 
 
 def load_registration_of(config: Config) -> RegistrationFiles:

@@ -50,6 +50,9 @@ _STANDARD: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asct
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
+_ENCODER: Final = json.JSONEncoder(default=str, ensure_ascii=False)
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, event, and whatever was passed as `extra`."""
 
@@ -64,7 +67,7 @@ class JsonLines(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = record.exc_info[0].__name__
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _ENCODER.encode(line)
 
 
 def set_up_logging(stream: TextIO = sys.stdout, level: int = logging.INFO) -> None:

@@ -16,6 +16,7 @@ from gateway.demo.environment import DemoFailed
 from load import bench, memory, scale
 from load.bodies import BodySet
 from load.dialects import Dialect
+from load.generator import CONNECTIONS
 from load.installation import Installation
 from load.measuring import server_of, settle_on
 from load.mixes import MIXES
@@ -103,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_order(parser: argparse.ArgumentParser, *, mix: str, messages: int) -> None:
     parser.add_argument("--mix", choices=sorted(MIXES), default=mix, help=f"sizes of documents ({mix})")
     parser.add_argument("--messages", type=int, default=messages, help=f"how many ({messages})")
-    parser.add_argument("--dialect", type=Dialect, choices=list(Dialect), default=Dialect.XML)
+    parser.add_argument(
+        "--dialect", type=Dialect, choices=list(Dialect), default=Dialect.XML, help="batch: many in one request (xml)"
+    )
     parser.add_argument("--print-every", type=int, default=_PRINT_EVERY, metavar="N", help="every Nth on paper (10)")
 
 
@@ -111,7 +114,7 @@ def _add_run(parser: argparse.ArgumentParser, *, p99_ms: float) -> None:
     parser.add_argument(
         "--server", choices=("sqlite", "postgresql"), default="sqlite", help="postgresql: two processes"
     )
-    parser.add_argument("--connections", type=int, default=16, help="kept TLS connections (16)")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help=f"kept TLS connections ({CONNECTIONS})")
     parser.add_argument("--work", type=Path, metavar="DIR", help="folder whose certificates and sets are used again")
     parser.add_argument("--report", type=Path, metavar="DIR", help="folder for report.json and chart.png")
     parser.add_argument("--goal-rate", type=float, metavar="RATE", help="accepts per second that must be reached")
@@ -220,7 +223,7 @@ def _step_line(step: Step) -> str:
 
 def _step_row(step: Step) -> tuple[str, ...]:
     shot, taken = step.shot, step.shot.latency
-    cpu_ms = shot.server_cpu_s * 1000 / max(taken.count, 1)
+    cpu_ms = shot.server_cpu_s * 1000 / max(len(shot.result.accepted), 1)
     return (
         f"{step.offered_per_s:.1f}",
         f"{shot.result.rate_per_s:.1f}",

@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 _HEAD_END: Final = b"\r\n\r\n"
 _HEAD_LIMIT_BYTES: Final = 65_536
 _BODILESS: Final = frozenset({204, 304})
 _SUCCESS: Final = range(200, 300)
 _INFORMATIONAL: Final = range(100, 200)
+_TAKEN_OVER: Final = frozenset({"accepted", "repeated"})  # of the outcomes of items of a batch
 
 
 class AnswerUnreadable(Exception):
@@ -37,6 +38,28 @@ class Answer:
             return f"{self.status} {json.loads(self.body)['code']}"
         except (ValueError, KeyError, TypeError):
             return str(self.status)
+
+
+# What to count something under that was asked for, and whether it succeeded.
+Outcome = tuple[str, bool]
+
+
+def outcomes_of_batch(answer: Answer, items: int) -> list[Outcome]:
+    """Return what became of each of so many items of a batch; those that the answer does not speak of are missing."""
+    if not answer.is_success:
+        return [(answer.code, False)] * items
+    try:
+        told = [_outcome_of_item(each) for each in json.loads(answer.body)["items"]]
+    except (ValueError, KeyError, TypeError):
+        told = []
+    return (told + [("missing", False)] * items)[:items]
+
+
+def _outcome_of_item(item: Any) -> Outcome:
+    outcome = str(item["outcome"])
+    if outcome == "refused":
+        return f"{item['problem']['status']} {item['problem']['code']}", False
+    return outcome, outcome in _TAKEN_OVER
 
 
 class AnswerReader:

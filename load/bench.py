@@ -20,8 +20,8 @@ from typing import Any, Final
 from gateway.client import SenderProfile
 from load import memory, nginx
 from load.bodies import BodySet
-from load.dialects import Dialect, is_available
-from load.generator import HandOvers, Requests, Uploads
+from load.dialects import Dialect
+from load.generator import CONNECTIONS, HandOvers, Requests, Uploads
 from load.installation import Installation
 from load.measuring import Server, Shot, server_of, settle_on, shoot
 from load.nginx import Nginx
@@ -52,7 +52,7 @@ class Plan:
     warm_up: int
     deliveries: int
     starts: int
-    connections: int = 16
+    connections: int = CONNECTIONS
 
 
 FULL: Final = Plan(rounds=5, messages={"20k": 600, "100k": 400}, nginx_s=3.0, warm_up=200, deliveries=1500, starts=5)
@@ -171,7 +171,7 @@ async def run(plan: Plan, report: Path | None) -> int:
 
 async def _prepare(bench: _Bench) -> None:
     plan, began_s = bench.plan, monotonic()
-    orders = [bench.accepting_order(dialect, mix) for dialect, mix in _measured(plan)]
+    orders = [bench.accepting_order(dialect, mix) for dialect, mix in _ACCEPT_AIMS]
     orders.append(bench.order("20k", plan.deliveries, later=False))
     for order in orders:
         await asyncio.to_thread(bench.workshop.prepared, order)
@@ -181,26 +181,32 @@ async def _prepare(bench: _Bench) -> None:
 # ── Acceptance ──
 
 _ACCEPT_AIMS: Final = {
-    Dialect.XML: {"20k": 0.25, "100k": 0.5},
-    Dialect.JWS: {"20k": 0.4, "100k": 0.7},
-    Dialect.BATCH: {"20k": 0.6, "100k": 0.8},
+    (Dialect.XML, "20k"): 0.25,
+    (Dialect.XML, "100k"): 0.5,
+    (Dialect.JWS, "20k"): 0.4,
+    (Dialect.JWS, "100k"): 0.7,
+    (Dialect.BATCH, "20k"): 0.6,
+    (Dialect.BATCH, "100k"): 0.8,
+    (Dialect.BATCH_JWS, "20k"): 0.6,
+    (Dialect.BATCH_JWS, "100k"): 0.8,
 }
-
-
-def _measured(plan: Plan) -> list[tuple[Dialect, str]]:
-    """Return the kinds of requests whose acceptance is measured: dialect and mix."""
-    return [(dialect, mix) for dialect in _ACCEPT_AIMS if is_available(dialect) for mix in plan.messages]
 
 
 async def _accepting(bench: _Bench) -> None:
     async with AsyncExitStack() as stack:
+        bodies = {
+            kind: stack.enter_context(BodySet(bench.workshop.prepared(bench.accepting_order(*kind))))
+            for kind in _ACCEPT_AIMS
+        }
         kinds = [
             _Kind(
                 name=f"{dialect}, {mix}",
+                aim=Aim(bound=bound, at_least=True),
                 messages=bench.plan.messages[mix],
-                bodies=stack.enter_context(BodySet(bench.workshop.prepared(bench.accepting_order(dialect, mix)))),
+                bodies=bodies[dialect, mix],
+                limit_bodies=bodies[dialect.single, mix],
             )
-            for dialect, mix in _measured(bench.plan)
+            for (dialect, mix), bound in _ACCEPT_AIMS.items()
         ]
         installation = await stack.enter_async_context(bench.installation("accepting"))
         await _starting(bench, installation)
@@ -211,41 +217,43 @@ async def _accepting(bench: _Bench) -> None:
             )
         await _rounds(bench, installation, limit, kinds)
         await bench.verify(installation)
-    measured = {kind.name: kind for kind in kinds}
-    for dialect, aims in _ACCEPT_AIMS.items():
-        for mix, bound in aims.items():
-            figure, aim = f"accepts, {dialect}, {mix} / nginx", Aim(bound=bound, at_least=True)
-            kind = measured.get(f"{dialect}, {mix}")
-            if kind is None:
-                bench.rows.append(Row(figure=figure, aim=aim, value=None, note="not available"))
-            else:
-                bench.rows.append(_accept_row(bench, figure, aim, kind.ours, kind.limits))
+    bench.rows += [_accept_row(bench, kind) for kind in kinds]
 
 
 @dataclass(slots=True, kw_only=True)
 class _Kind:
-    """Requests of a dialect and a mix: `messages` of them in each round; and what came of them, here and at nginx."""
+    """
+    Requests of a dialect and a mix, with so many messages in each round; and what came of them, here and at nginx,
+    which takes each message as a request of its own (`limit_bodies`).
+    """
 
     name: str
+    aim: Aim
     messages: int
     bodies: BodySet
+    limit_bodies: BodySet
     ours: list[Shot] = field(default_factory=list)
     limits: list[Shot] = field(default_factory=list)
+
+    def requests(self, first: int, end: int) -> range:
+        """Return the numbers of the requests with the messages from `first` to before `end`, whole batches."""
+        each = len(self.bodies.numbers_in(0))  # all documents of a kind have one size, so all batches too
+        return range(first // each, end // each)
 
 
 async def _rounds(bench: _Bench, installation: Installation, limit: Nginx | None, kinds: Sequence[_Kind]) -> None:
     plan, member = bench.plan, installation.members["a"]
     server = server_of([installation.target("a")], [member.pid])
     for kind in kinds:
-        await _shoot(bench, f"warm-up {kind.name}", server, HandOvers(kind.bodies), range(plan.warm_up))
+        await _shoot(bench, f"warm-up {kind.name}", server, HandOvers(kind.bodies), kind.requests(0, plan.warm_up))
     for turn in range(plan.rounds):
         for kind in kinds:
             first = plan.warm_up + turn * kind.messages
-            wanted = range(first, first + kind.messages)
+            wanted = kind.requests(first, first + kind.messages)
             kind.ours.append(await _shoot(bench, f"accept {kind.name}", server, HandOvers(kind.bodies), wanted))
             if limit is not None:
                 spooler = server_of([limit.target], limit.worker_pids)
-                uploads = Uploads(kind.bodies, f"/{turn}-{kinds.index(kind)}")
+                uploads = Uploads(kind.limit_bodies, f"/{turn}-{kinds.index(kind)}")
                 shot = await _shoot(bench, f"nginx {kind.name}", spooler, uploads, count(), longest_s=plan.nginx_s)
                 kind.limits.append(shot)
 
@@ -265,7 +273,8 @@ def limit_rate(shot: Shot) -> float:
     return shot.result.rate_per_s if is_full(shot) else max(shot.result.rate_per_s, shot.rate_per_core_s)
 
 
-def _accept_row(bench: _Bench, figure: str, aim: Aim, ours: Sequence[Shot], limits: Sequence[Shot]) -> Row:
+def _accept_row(bench: _Bench, kind: _Kind) -> Row:
+    figure, aim, ours, limits = f"accepts, {kind.name} / nginx", kind.aim, kind.ours, kind.limits
     rate = median(shot.result.rate_per_s for shot in ours)
     busy = median(shot.server_cpu_s / shot.result.wall_s for shot in ours)
     note = f"{rate:.0f} /s, {busy:.0%} of the core, {_cpu_ms(ours):.1f} ms each"

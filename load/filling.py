@@ -1,5 +1,6 @@
 """Adds clones of a ledger's messages to it in bulk, straight into its tables, while no gateway has it open."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -128,6 +129,8 @@ def fill_sqlite(file: Path, count: int, told: Told, *, span: timedelta = TEN_YEA
         connection.pragma("journal_mode", "WAL")
     finally:
         connection.close()
+    with file.open("rb") as written:
+        os.fsync(written.fileno())  # or the first checkpoint of the gateway would wait for all of it
     return ids
 
 
@@ -181,6 +184,7 @@ async def fill_postgres(connection: Any, count: int, told: Told, *, span: timede
     await connection.execute("UPDATE feed SET last_number = $1", numbering.event)
     await connection.execute("UPDATE feed_progress SET position = $1", numbering.log_entry)
     await connection.execute("VACUUM (ANALYZE)")
+    await connection.execute("CHECKPOINT")  # or one would come while the gateway is measured
     return ids
 
 

@@ -20,11 +20,12 @@ from itertools import cycle
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from load.answers import Answer, AnswerReader, AnswerUnreadable
+from load.answers import Answer, AnswerReader, AnswerUnreadable, Outcome, outcomes_of_batch
 from load.bodies import CONTENT_TYPE, BodySet
 
 _CONNECT_S: Final = 30.0
 _ANSWER_S: Final = 120.0
+CONNECTIONS: Final = 64  # where nothing else is asked for: enough for commits to be shared
 NO_ANSWER: Final = "no answer"
 
 
@@ -47,13 +48,33 @@ class Target:
 
 
 class Requests(Protocol):
-    """Makes the n-th request of a run: its head, and its body in pieces."""
+    """Makes the n-th request of a run: its head, and its body in pieces. Tells what it asks for and what came of it."""
 
     def head(self, target: Target, number: int) -> bytes:
         """Return the request line and the headers, to their empty line."""
 
     def pieces(self, number: int) -> Iterator[bytes]:
         """Yield the body."""
+
+    def asked(self, number: int) -> range:
+        """Return the numbers of all that it asks for: of the request itself, or of the messages in it."""
+
+    def outcomes(self, number: int, answer: Answer) -> Sequence[Outcome]:
+        """Return what became of each of `asked`."""
+
+
+class _One:
+    """What is common to requests that ask for one thing."""
+
+    __slots__ = ()
+
+    def asked(self, number: int) -> range:
+        """See `Requests`."""
+        return range(number, number + 1)
+
+    def outcomes(self, number: int, answer: Answer) -> Sequence[Outcome]:  # noqa: ARG002 -- the call of all requests
+        """See `Requests`."""
+        return ((answer.code, answer.is_success),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +85,25 @@ class HandOvers:
 
     def head(self, target: Target, number: int) -> bytes:
         """See `Requests`."""
-        return _head(target, "POST", "/api/v1/messages", self.bodies.entries[number % len(self.bodies)].size_bytes)
+        return _head(target, "POST", self.bodies.path, self.bodies.entries[number % len(self.bodies)].size_bytes)
 
     def pieces(self, number: int) -> Iterator[bytes]:
         """See `Requests`."""
         return self.bodies.pieces(number % len(self.bodies))
 
+    def asked(self, number: int) -> range:
+        """See `Requests`."""
+        return self.bodies.numbers_in(number % len(self.bodies))
+
+    def outcomes(self, number: int, answer: Answer) -> Sequence[Outcome]:
+        """See `Requests`."""
+        if self.bodies.are_batches:
+            return outcomes_of_batch(answer, len(self.asked(number)))
+        return ((answer.code, answer.is_success),)
+
 
 @dataclass(frozen=True, slots=True)
-class Uploads:
+class Uploads(_One):
     """PUTs the bodies of a set under a path, each to a name of its own."""
 
     bodies: BodySet
@@ -89,7 +120,7 @@ class Uploads:
 
 
 @dataclass(frozen=True, slots=True)
-class LookUps:
+class LookUps(_One):
     """GETs paths, one after the other and from the start again."""
 
     paths: Sequence[str]
@@ -113,8 +144,9 @@ def _head(target: Target, method: str, path: str, size_bytes: int | None) -> byt
 @dataclass(slots=True, kw_only=True)
 class Result:
     """
-    What came of a run. `latencies_s` of the successes; `accepted`: numbers of the requests that succeeded, in the order
-    of their answers; `codes`: all answers by status, with the code of a problem.
+    What came of a run. `latencies_s`: of the requests that were answered 2xx. Of all that was asked for, which for a
+    batch are its messages: `accepted`: the numbers of what succeeded, in the order of the answers; `codes`: what became
+    of each, the status with the code of a problem, and of a message in a batch its outcome.
     """
 
     latencies_s: "array[float]" = field(default_factory=lambda: array("d"))
@@ -125,7 +157,7 @@ class Result:
 
     @property
     def errors(self) -> int:
-        """How many requests did not succeed."""
+        """How many of what was asked for did not succeed."""
         return sum(self.codes.values()) - len(self.accepted)
 
     @property
@@ -147,13 +179,14 @@ async def run(
     numbers: Iterator[int],
     due_s: Iterator[float] | None = None,
     longest_s: float,
-    on_answer: Callable[[int, Answer], None] | None = None,
+    on_success: Callable[[int], None] | None = None,
 ) -> Result:
     """
     Send requests until `numbers`, or `due_s`, or `longest_s` seconds are at an end; `connections` go to the targets in
     turn.
 
     `due_s`: when each is due, in seconds from the start (open); None: as soon as a connection is free (closed).
+    `on_success` is told of each answer how many of what was asked for succeeded.
 
     Raises:
         OSError: a connection was refused.
@@ -163,7 +196,7 @@ async def run(
         await asyncio.gather(*(connection.open() for connection in opened))
         result = Result()
         began_s, cpu_s = time.perf_counter(), time.process_time()
-        work = _Work(requests, numbers, due_s, began_s, began_s + longest_s, result, on_answer)
+        work = _Work(requests, numbers, due_s, began_s, began_s + longest_s, result, on_success)
         await asyncio.gather(*(work.use(connection) for connection in opened))
         result.wall_s, result.own_cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
     finally:
@@ -180,7 +213,7 @@ class _Work:
     began_s: float
     ends_s: float
     result: Result
-    on_answer: Callable[[int, Answer], None] | None
+    on_success: Callable[[int], None] | None
 
     async def use(self, connection: "_Connection") -> None:
         """Send one request after the other, until there is none left."""
@@ -207,14 +240,19 @@ class _Work:
                 self.requests.head(connection.target, number), self.requests.pieces(number)
             )
         except (OSError, AnswerUnreadable):  # TimeoutError and ConnectionError are OSErrors
-            result.codes[NO_ANSWER] += 1
+            result.codes[NO_ANSWER] += len(self.requests.asked(number))
             return
-        result.codes[answer.code] += 1
         if answer.is_success:
             result.latencies_s.append(time.perf_counter() - counts_from_s)
-            result.accepted.append(number)
-        if self.on_answer is not None:
-            self.on_answer(number, answer)
+        before = len(result.accepted)
+        for asked, (code, is_success) in zip(
+            self.requests.asked(number), self.requests.outcomes(number, answer), strict=True
+        ):
+            result.codes[code] += 1
+            if is_success:
+                result.accepted.append(asked)
+        if self.on_success is not None:
+            self.on_success(len(result.accepted) - before)
 
 
 class _Connection(asyncio.Protocol):

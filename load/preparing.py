@@ -1,7 +1,8 @@
 """
 Makes messages beforehand: distinct, signed, as bodies of whole requests, so that the generator only has to send them.
 
-Signing is spread over processes. Documents are PDFs of one page, filled up with random octets.
+Signing is spread over processes. Documents are PDFs of one page, filled up with random octets. A batch holds as many
+messages as have documents of one megabyte together, and 50 at most.
 """
 
 import hashlib
@@ -16,13 +17,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-from gateway.client.letter import Document, Letter, describe, message_of
-from gateway.client.sender import SenderProfile, load_sender
+from gateway.client.letter import Document, Letter
+from gateway.client.sender import load_sender
 from gateway.domain.ids import Ssin, parse_ssin
 from gateway.domain.message import Channel, PostalAddress, Recipient
 from gateway.simulators import magic
-from load.bodies import BOUNDARY, Entry, data_file, write_index
-from load.dialects import Dialect, Signed, require_available, sign
+from load.bodies import BOUNDARY, Content, Entry, data_file, write_index
+from load.dialects import Dialect, Part, signed_parts
 from load.mixes import sizes
 
 _ADDRESS: Final = PostalAddress(
@@ -33,6 +34,8 @@ _SERIALS: Final = 997  # 001 to 997 on one day
 _DAYS: Final = 28
 _MONTHS: Final = 12
 _FIRST_TEST_MONTH: Final = 61
+_BATCH_BYTES: Final = 1_000_000  # of documents
+_BATCH_ITEMS: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,33 +56,34 @@ class Order:
 
 
 def prepare(folder: Path, order: Order, sender_file: Path, *, processes: int | None = None) -> None:
-    """
-    Fill `folder`, which is made, with a set of bodies signed by the sender of `sender_file`. Blocks.
-
-    Raises:
-        CannotRun: the dialect is not available.
-    """
-    require_available(order.dialect)
+    """Fill `folder`, which is made, with a set of bodies signed by the sender of `sender_file`. Blocks."""
     drawn = sizes(order.mix, order.count)
-    count = max(min(processes or len(os.sched_getaffinity(0)), order.count), 1)
+    packs = packed(drawn) if order.dialect.is_batch else [range(number, number + 1) for number in range(order.count)]
+    count = max(min(processes or len(os.sched_getaffinity(0)), len(packs)), 1)
     at = datetime.now(UTC).replace(microsecond=0)
     folder.mkdir(parents=True)
     parts = [
-        _Part(
-            order=order,
-            sender_file=sender_file,
-            file=file,
-            numbers=range(file, order.count, count),
-            sizes=drawn[file::count],
-            at=at,
-        )
+        _Part(order=order, sender_file=sender_file, file=file, packs=packs[file::count], sizes=drawn, at=at)
         for file in range(count)
     ]
     # Not forked: the one who asks may have threads and a loop.
     with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
         written = list(pool.map(partial(_write_part, folder), parts))
-    entries = [written[number % count][number // count] for number in range(order.count)]
-    write_index(folder, entries)
+    entries = [written[number % count][number // count] for number in range(len(packs))]
+    write_index(folder, order.dialect.path, entries)
+
+
+def packed(documents: Sequence[int]) -> list[range]:
+    """Return which messages, by the sizes of their documents in bytes, go into one batch together."""
+    packs, size_bytes = list[range](), 0
+    for number, each in enumerate(documents):
+        size_bytes += each
+        if packs and len(packs[-1]) < _BATCH_ITEMS and size_bytes <= _BATCH_BYTES:
+            packs[-1] = range(packs[-1].start, number + 1)
+        else:
+            packs.append(range(number, number + 1))
+            size_bytes = each
+    return packs
 
 
 def pdf(title: str, size_bytes: int) -> bytes:
@@ -133,34 +137,33 @@ def recipient(number: int) -> Recipient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """What one process does of an order: the messages of these numbers, with documents of these sizes."""
+    """What one process does of an order: bodies with messages of these numbers; `sizes`: of the documents of all."""
 
     order: Order
     sender_file: Path
     file: int
-    numbers: Sequence[int]
+    packs: Sequence[range]
     sizes: Sequence[int]
     at: datetime
 
 
 def _write_part(folder: Path, part: _Part) -> list[Entry]:
-    sender = load_sender(part.sender_file)
+    sender, order = load_sender(part.sender_file), part.order
     entries, offset = list[Entry](), 0
     with data_file(folder, part.file).open("wb") as file:
-        for number, size_bytes in zip(part.numbers, part.sizes, strict=True):
-            content = pdf(f"{part.order.label}-{number}", size_bytes)
-            letter = _letter(part.order, number, content, part.at)
-            body = multipart(*_signed(letter, part.order.dialect, sender, part.at), content)
+        for numbers in part.packs:
+            documents = [pdf(f"{order.label}-{number}", part.sizes[number]) for number in numbers]
+            letters = [
+                _letter(order, number, content, part.at) for number, content in zip(numbers, documents, strict=True)
+            ]
+            reference = f"{order.label}-batch-{numbers.start}"
+            body = multipart(signed_parts(order.dialect, letters, sender, reference, part.at), documents)
             file.write(body)
-            entries.append(
-                Entry(
-                    file=part.file,
-                    offset=offset,
-                    size_bytes=len(body),
-                    reference=letter.reference,
-                    sha256=hashlib.sha256(content).hexdigest(),
-                )
+            contents = tuple(
+                Content(reference=letter.reference, sha256=hashlib.sha256(content).hexdigest())
+                for letter, content in zip(letters, documents, strict=True)
             )
+            entries.append(Entry(file=part.file, offset=offset, size_bytes=len(body), contents=contents))
             offset += len(body)
     return entries
 
@@ -179,30 +182,31 @@ def _letter(order: Order, number: int, content: bytes, at: datetime) -> Letter:
     )
 
 
-def _signed(letter: Letter, dialect: Dialect, sender: SenderProfile, at: datetime) -> Signed:
-    message = message_of(
-        letter,
-        describe(letter.listed()),
-        gateway=sender.gateway,
-        sender=sender.enterprise_number,
-        ovo_code=sender.ovo_code,
-        profile=sender.profile,
-        created_at=at,
-    )
-    return sign(dialect, message, sender)
+def multipart(parts: Sequence[Part], documents: Sequence[bytes]) -> bytes:
+    """
+    Return the body of a request that hands over messages, each with one PDF, `brief.pdf`.
+
+    The parts of a batch are as `signed_parts` has them; each message is followed by its document.
+    """
+    signed, *items = parts
+    pieces = [_part(signed)]
+    if items:
+        for item, document in zip(items, documents, strict=True):
+            pieces += [_part(item), _document(f"{item[0]}-upfile1", document)]
+    else:
+        pieces += [_document("upfile1", document) for document in documents]
+    return b"".join([*pieces, f"--{BOUNDARY}--\r\n".encode()])
 
 
-def multipart(media_type: str, part: bytes, document: bytes) -> bytes:
-    """Return the body of a request that hands over one message with one PDF, `brief.pdf`."""
-    return b"".join(
-        (
-            _head('name="message"', media_type), part, b"\r\n",
-            _head('name="upfile1"; filename="brief.pdf"', "application/pdf"), document, b"\r\n",
-            f"--{BOUNDARY}--\r\n".encode(),
-        )
-    )  # fmt: skip
+def _part(part: Part) -> bytes:
+    name, media_type, octets = part
+    return _octets(f'name="{name}"', media_type, octets)
 
 
-def _head(disposition: str, media_type: str) -> bytes:
+def _document(name: str, content: bytes) -> bytes:
+    return _octets(f'name="{name}"; filename="brief.pdf"', "application/pdf", content)
+
+
+def _octets(disposition: str, media_type: str, octets: bytes) -> bytes:
     lines = f"--{BOUNDARY}", f"Content-Disposition: form-data; {disposition}", f"Content-Type: {media_type}", "", ""
-    return "\r\n".join(lines).encode()
+    return b"".join(("\r\n".join(lines).encode(), octets, b"\r\n"))

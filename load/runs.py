@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from load.answers import Answer
 from load.bodies import BodySet
 from load.chart import Panel, Series, draw
 from load.figures import Latency, latency
@@ -23,6 +23,7 @@ _SAMPLE_S: Final = 1.0
 _STALLED_S: Final = 120.0
 _KEEPS_UP: Final = 0.95
 _MB: Final = 1e6
+_RATES: Final = 50  # points of a line of rates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +72,13 @@ async def climb(
 ) -> list[Step]:
     """Raise the rate by `factor` until p99 or errors break, or the bodies are at an end; return the steps."""
     steps, numbers, used, rate = list[Step](), iter(range(len(bodies))), 0, first_per_s
-    while used + (wanted := int(rate * step_s)) <= len(bodies):
+    while used + (wanted := max(int(rate * step_s / bodies.messages_each), 1)) <= len(bodies):
         shot = await shoot(
             server,
             HandOvers(bodies),
             connections=connections,
             numbers=numbers,
-            due_s=arrivals(rate, wanted),
+            due_s=arrivals(rate / bodies.messages_each, wanted),
             longest_s=step_s * 3,
         )
         used += wanted
@@ -168,9 +169,8 @@ class _Watch:
             await self.look()
             await asyncio.sleep(_SAMPLE_S)
 
-    def count(self, _number: int, answer: Answer) -> None:
-        if answer.is_success:
-            self.accepted += 1
+    def count(self, accepted: int) -> None:
+        self.accepted += accepted
 
 
 async def soak(
@@ -193,9 +193,9 @@ async def soak(
             HandOvers(bodies),
             connections=connections,
             numbers=iter(range(len(bodies))),
-            due_s=arrivals(rate_per_s, len(bodies)) if rate_per_s is not None else None,
+            due_s=arrivals(rate_per_s / bodies.messages_each, len(bodies)) if rate_per_s is not None else None,
             longest_s=longest_s,
-            on_answer=watch.count,
+            on_success=watch.count,
         )
         await _until_delivered(watch)
     finally:
@@ -222,13 +222,13 @@ async def _until_delivered(watch: _Watch) -> None:
 
 async def _faults(installation: Installation, bodies: BodySet, done: Soak, goal: Goal) -> list[str]:
     result = done.result
-    digests = [entry.sha256 for entry in bodies.entries]
+    digests = [message.sha256 for message in bodies.messages]
     faults = delivery_faults([digests[number] for number in result.accepted], digests, await installation.kept())
     asked, taken = sum(result.codes.values()), latency(result.latencies_s)
     if not result.accepted:
         faults.append("nothing was accepted")
     if result.errors > goal.error_share * asked:
-        faults.append(f"{result.errors:,} of {asked:,} requests failed: {dict(result.codes)}")
+        faults.append(f"{result.errors:,} of {asked:,} messages failed: {dict(result.codes)}")
     if goal.rate_per_s is not None and result.rate_per_s < goal.rate_per_s:
         faults.append(f"{result.rate_per_s:.1f} accepts per second; the goal is {goal.rate_per_s:.1f}")
     if taken.p99_ms > goal.p99_ms:
@@ -244,22 +244,44 @@ async def _faults(installation: Installation, bodies: BodySet, done: Soak, goal:
 
 def draw_soak(file: Path, done: Soak) -> None:
     """Draw how a soak went. Blocks."""
-    samples = done.samples
+    samples, told = done.samples, done.as_json()
 
     def series(name: str, value: Callable[[Sample], float]) -> Series:
         return Series(name=name, points=[(each.at_s, value(each)) for each in samples])
 
     draw(
         file,
+        f"{told['accepted']:,} messages: accepted {told['acceptsPerS']:.0f} and delivered {told['deliveredPerS']:.0f} "
+        "per second",
         [
             Panel(
                 title="messages",
                 series=[series("accepted", lambda s: s.accepted), series("delivered", lambda s: s.delivered)],
             ),
+            Panel(
+                title="messages per second",
+                series=[
+                    Series(name="accepted", points=rates([(each.at_s, each.accepted) for each in samples])),
+                    Series(name="delivered", points=rates([(each.at_s, each.delivered) for each in samples])),
+                ],
+            ),
             Panel(title="waiting for delivery", series=[series("queue", lambda s: s.accepted - s.delivered)]),
-            Panel(title="resident memory, MB", series=[series("memory", lambda s: s.resident_bytes / _MB)]),
+            Panel(
+                title="resident memory of the gateways, MB",
+                series=[series("memory", lambda s: s.resident_bytes / _MB)],
+            ),
         ],
     )
+
+
+def rates(counts: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+    """
+    Return by how much a count grew per second, by time, in some fifty points at most: each over all that lies between
+    it and the one before.
+    """
+    every = max(len(counts) // _RATES, 1)
+    points = list(counts[::every])
+    return [(b[0], (b[1] - a[1]) / (b[0] - a[0])) for a, b in pairwise(points) if b[0] > a[0]]
 
 
 def draw_steps(file: Path, steps: Sequence[Step]) -> None:
@@ -268,7 +290,8 @@ def draw_steps(file: Path, steps: Sequence[Step]) -> None:
         Series(name=name, points=[(step.offered_per_s, value(step.shot.latency)) for step in steps])
         for name, value in (("p50", _p50), ("p99", _p99))
     ]
-    draw(file, [Panel(title="milliseconds, by offered messages per second", series=lines, x_unit="/s")])
+    title = "milliseconds, by offered messages per second"
+    draw(file, "From the time at which each request was due", [Panel(title=title, series=lines, x_unit="/s")])
 
 
 def _p50(found: Latency) -> float:

@@ -22,7 +22,7 @@ from gateway.client import GatewayClient, SenderProfile
 from load.bench import Aim, Row
 from load.bodies import BodySet
 from load.filling import fill_postgres, fill_sqlite
-from load.generator import HandOvers, LookUps
+from load.generator import CONNECTIONS, HandOvers, LookUps
 from load.installation import Installation
 from load.measuring import Shot, server_of, settle_on, shoot
 from load.postgres import PostgresServer
@@ -39,7 +39,6 @@ _ROUNDS: Final = 5
 _ACCEPTS: Final = 300
 _LOOK_UPS: Final = 600
 _LOOK_UPS_PER_S: Final = 120.0
-_CONNECTIONS: Final = 16
 _LONGEST_S: Final = 120.0
 _SETTLES_S: Final = 180.0  # a delivery that has to be tried again waits a minute
 _POLL_S: Final = 0.2
@@ -146,14 +145,14 @@ async def _measure(sides: Sequence[_Side], bodies: BodySet) -> None:
             accepted = await shoot(
                 server,
                 HandOvers(bodies),
-                connections=_CONNECTIONS,
+                connections=CONNECTIONS,
                 numbers=iter(range(turn * _ACCEPTS, (turn + 1) * _ACCEPTS)),
                 longest_s=_LONGEST_S,
             )
             looked_up = await shoot(
                 server,
                 LookUps([f"/api/v1/messages/{each}" for each in side.ids]),
-                connections=_CONNECTIONS,
+                connections=CONNECTIONS,
                 numbers=count(turn * _LOOK_UPS),
                 due_s=arrivals(_LOOK_UPS_PER_S, _LOOK_UPS, seed=turn),
                 longest_s=_LONGEST_S,

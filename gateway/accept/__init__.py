@@ -9,7 +9,7 @@ one (`batch.py`); only what proves them is another.
 """
 
 from gateway.accept.authenticate import authenticate, verify
-from gateway.accept.batch import BatchTaken, ItemOutcome, Outcome, accept_batch
+from gateway.accept.batch import BatchTaken, ItemOutcome, Outcome, accept_batch, outcomes_of
 from gateway.accept.refusals import log_refusal
 from gateway.accept.stages import AcceptDeps, Accepted, AcceptSettings, RawBatch, RawMessage, RawPart
 from gateway.accept.taking import require_same_key, take_over
@@ -28,6 +28,7 @@ __all__ = [
     "RawPart",
     "accept",
     "accept_batch",
+    "outcomes_of",
 ]
 
 

@@ -3,7 +3,8 @@ A batch: its signature once, then each item as it streams, by the same stages as
 
 An item is ours as soon as its last part is durable, whatever becomes of the rest of the body; what is wrong with one
 item is its own outcome, and the next one goes on. The batch itself is written down with the first item that stands for
-something: a batch of which nothing was taken over leaves nothing behind, and its reference is free.
+something: a batch of which nothing was taken over leaves nothing behind, and its reference is free. As what the others
+were refused is noted at the end of the request, all at once, also of one that broke off.
 
 How old an item may be is told by the CreatedAt of its batch: that is when it was signed. So a batch that broke off may
 be signed anew and sent again days later; its items, and their digests, stay the same.
@@ -13,7 +14,7 @@ import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -41,7 +42,8 @@ from gateway.domain.ids import MessageId
 from gateway.domain.message import Message
 from gateway.domain.status import MessageStatus
 from gateway.errors import FieldError, Kind, Refusal
-from gateway.stores.model import BatchLink, MessageRecord
+from gateway.stores.ledger import Ledger
+from gateway.stores.model import BatchLink, ItemRefusal, MessageRecord
 
 _ITEM_PART: Final = re.compile(r"m([1-9][0-9]{0,3})\Z")
 _DIALECTS: Final = {
@@ -58,13 +60,18 @@ class Outcome(StrEnum):
 
     ACCEPTED = "accepted"  # taken over as this item, now or when the batch came before
     REPEATED = "repeated"  # the same message was taken over before, alone or in another batch
-    REFUSED = "refused"
-    MISSING = "missing"  # it did not arrive; it may be sent under the same batch
+    REFUSED = "refused"  # when it came last; it may be sent again under the same batch
+    MISSING = "missing"  # nothing of it is known; it may be sent under the same batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemOutcome:
-    """What became of one item; of one that was taken over with its status and its stored receipt (a compact JWS)."""
+    """
+    What became of one item; of one that was taken over with its status and its stored receipt (a compact JWS).
+
+    One that was refused has its `refusal` when it came in this request, and what was noted when it came in an earlier
+    one.
+    """
 
     number: int
     reference: str
@@ -73,6 +80,7 @@ class ItemOutcome:
     status: MessageStatus | None = None
     receipt: str | None = None
     refusal: Refusal | None = None
+    noted: ItemRefusal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +114,33 @@ async def accept_batch(raw: RawBatch, peer: Peer, deps: AcceptDeps, tell: Tell) 
     batch = _Taking(signed=signed, verified=verified, parts=_Parts(raw.parts), links=links, tell=tell)
     outcomes: dict[int, ItemOutcome] = {}
     number = 0
-    while (part := await batch.parts.peek()) is not None:
-        item = _item_of(part, signed.batch, after=number)
-        number = item.number
-        outcomes[number] = await _take_item(item, batch, deps)
-        await batch.parts.leave(number)
+    try:
+        while (part := await batch.parts.peek()) is not None:
+            item = _item_of(part, signed.batch, after=number)
+            number = item.number
+            outcomes[number] = await _take_item(item, batch, deps)
+            await batch.parts.leave(number)
+    finally:
+        await _note_refusals(signed, outcomes.values(), deps)
     return await _taken(signed, outcomes, deps)
+
+
+async def outcomes_of(batch_id: UUID, items: Sequence[BatchItem], ledger: Ledger) -> list[ItemOutcome]:
+    """Return how items of a batch stand, as far as the ledger knows."""
+    # First what was refused: an item that is taken over meanwhile stands in both, and then it is taken over.
+    refusals = {refusal.number: refusal for refusal in await ledger.batch_refusals(batch_id)}
+    links = {link.number: link for link in await ledger.batch_links(batch_id)}
+    wanted = [link.message_id for item in items if (link := links.get(item.number)) is not None]
+    messages = {message.message_id: message for message in await ledger.messages_by_id(wanted)}
+
+    def of(item: BatchItem) -> ItemOutcome:
+        link, noted = links.get(item.number), refusals.get(item.number)
+        if link is not None and link.message_id in messages:
+            return _outcome_of(item, link, messages[link.message_id])
+        outcome = Outcome.MISSING if noted is None else Outcome.REFUSED
+        return ItemOutcome(number=item.number, reference=item.reference, outcome=outcome, noted=noted)
+
+    return [of(item) for item in items]
 
 
 def _require_within_limits(batch: Batch, dialect: Dialect, deps: AcceptDeps) -> None:
@@ -235,27 +264,37 @@ def _require_of_batch(message: Message, item: BatchItem, batch: Batch) -> None:
         )
 
 
-async def _taken(signed: SignedBatch, outcomes: dict[int, ItemOutcome], deps: AcceptDeps) -> BatchTaken:
-    """Add what the request did not carry: it may have come before, under the same batch."""
-    record = signed.record
+async def _note_refusals(signed: SignedBatch, outcomes: Iterable[ItemOutcome], deps: AcceptDeps) -> None:
+    now = deps.clock()
+    refusals = [
+        ItemRefusal(number=outcome.number, kind=outcome.refusal.kind, refused_at=now)
+        for outcome in outcomes
+        if outcome.refusal is not None
+    ]
+    if refusals:
+        await deps.ledger.note_refusals(signed.record, refusals)
+
+
+async def _taken(signed: SignedBatch, outcomes: Mapping[int, ItemOutcome], deps: AcceptDeps) -> BatchTaken:
+    """
+    Add what the request did not carry: it may have come before, under the same batch.
+
+    So may an item that the request spoilt: what is with us is told to be, or its sender would send it once more.
+    """
+    record, items = signed.record, signed.batch.items
+    told = dict(outcomes)
     kept = await deps.ledger.find_batch(record.sender, record.profile, record.reference)
-    links = await deps.ledger.batch_links(kept.batch_id) if kept is not None else []
-    before = {link.number: link for link in links if link.number not in outcomes}
-    messages = {
-        each.message_id: each
-        for each in await deps.ledger.messages_by_id([link.message_id for link in before.values()])
-    }
-    for number, link in before.items():
-        item = signed.batch.item(number)
-        if item is not None and link.message_id in messages:
-            outcomes[number] = _outcome_of(item, link, messages[link.message_id])
+    if kept is not None:
+        open_ones = [item for item in items if item.number not in told or told[item.number].refusal is not None]
+        for known in await outcomes_of(kept.batch_id, open_ones, deps.ledger) if open_ones else ():
+            if known.message_id is not None or known.number not in told:
+                told[known.number] = known
     return BatchTaken(
         batch_id=kept.batch_id if kept is not None else None,
         reference=record.reference,
         items=tuple(
-            outcomes.get(item.number)
-            or ItemOutcome(number=item.number, reference=item.reference, outcome=Outcome.MISSING)
-            for item in signed.batch.items
+            told.get(item.number) or ItemOutcome(number=item.number, reference=item.reference, outcome=Outcome.MISSING)
+            for item in items
         ),
     )
 

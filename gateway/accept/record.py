@@ -1,6 +1,7 @@
 """The commit point: the message, its receipt and its log entries in one transaction."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 
 from gateway.accept.again import answer_again
@@ -29,6 +30,7 @@ from gateway.stores.model import (
     MessageRecord,
     NewItem,
     NewMessage,
+    TimelineEntry,
 )
 
 
@@ -52,7 +54,7 @@ async def record(spooled: Spooled, deps: AcceptDeps) -> Accepted:
     if known is not None:
         await discard(spooled.documents, deps)
         return await answer_again(spooled.order.signed, known, deps)
-    return Accepted(record=new.message, repeated=False)
+    return Accepted(record=new.message, repeated=False, timeline=_timeline(new.logs))
 
 
 async def _new_message(spooled: Spooled, now: datetime, deps: AcceptDeps) -> NewMessage:
@@ -126,6 +128,16 @@ async def _new_message(spooled: Spooled, now: datetime, deps: AcceptDeps) -> New
         item=None
         if signed.membership is None
         else NewItem(batch=signed.membership.batch.record, number=signed.membership.number),
+        enclosures=spooled.enclosures,
+    )
+
+
+def _timeline(logs: Iterable[LogEntry]) -> tuple[TimelineEntry, ...]:
+    """Return what the ledger gives as the timeline of a message with these entries and no others."""
+    return tuple(
+        TimelineEntry(at=entry.at, event=entry.event, delivery_id=entry.delivery_id, entry=entry.entry)
+        for entry in logs
+        if entry.log is Log.TRAFFIC
     )
 
 

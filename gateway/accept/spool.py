@@ -1,4 +1,4 @@
-"""Each document through its checks and its seal into the blob store."""
+"""Each document through its checks and its seal: small ones are enclosed in their message, others become blobs."""
 
 import asyncio
 import hashlib
@@ -13,7 +13,7 @@ from gateway.accept.stages import (
     RawPart,
     Spooled,
 )
-from gateway.crypto.sealing import BlobHeader, seal
+from gateway.crypto.sealing import BlobHeader, seal, sealed_size
 from gateway.crypto.vault import Dek
 from gateway.domain.ids import DocumentId, MessageId, sender_uuid
 from gateway.domain.message import DocumentEntry
@@ -24,39 +24,67 @@ from gateway.stores.model import DocumentRecord
 _log: Final = logging.getLogger(__name__)
 _PDF: Final = "application/pdf"
 _PDF_MAGIC: Final = b"%PDF-"
+_ENCLOSED_TOGETHER: Final = 2  # times what one enclosed document may have: that much of a message is held in memory
 
 
 async def spool(order: Order, parts: AsyncIterator[RawPart], deps: AcceptDeps) -> Spooled:
     """
-    Stream each document through its checks and its seal into the blob store; memory stays constant.
+    Stream each document through its checks and its seal; memory stays constant.
 
     Raises:
         Refusal: multipart-invalid, document-mismatch, document-too-large, document-not-acceptable; no blob is kept.
     """
+    entries = order.signed.message.documents
+    enclosed = which_are_enclosed(entries, deps.settings.enclose_up_to_bytes)
     sender_id = sender_uuid(order.signed.sender.enterprise_number)
     message_id = MessageId(deps.ids())
     meta = await deps.vault.new_dek(sender_id, "meta")
     documents: list[DocumentRecord] = []
+    enclosures: dict[DocumentId, bytes] = {}
     deks: list[Dek] = []
     try:
-        for number, entry in enumerate(order.signed.message.documents, start=1):
+        for number, (entry, is_enclosed) in enumerate(zip(entries, enclosed, strict=True), start=1):
             part = await expected_part(parts, entry)
             dek = await deps.vault.new_dek(sender_id, "document")
             document_id = DocumentId(deps.ids())
-            documents.append(_document_record(document_id, number, entry, dek, meta))
+            documents.append(_document_record(document_id, number, entry, dek, meta, enclosed=is_enclosed))
             deks.append(dek)
-            await _store(part, entry, document_id, dek, deps)
+            sealed = _sealed(part, entry, document_id, dek, deps)
+            if is_enclosed:
+                enclosures[document_id] = b"".join([piece async for piece in sealed])
+            else:
+                # The store keeps nothing when its source raises, so one that fails its check at the end is not stored.
+                await deps.blobs.put(document_id, sealed)
         await no_more_parts(parts)
     except BaseException:
         # Their keys were never written, so these bytes can never be read; the sweeper takes what a crash leaves here.
         await asyncio.shield(discard(documents, deps))
         raise
-    return Spooled(order=order, message_id=message_id, documents=tuple(documents), deks=tuple(deks), meta=meta)
+    return Spooled(
+        order=order,
+        message_id=message_id,
+        documents=tuple(documents),
+        enclosures=enclosures,
+        deks=tuple(deks),
+        meta=meta,
+    )
+
+
+def which_are_enclosed(entries: Sequence[DocumentEntry], limit_bytes: int) -> list[bool]:
+    """Tell of each document whether it is enclosed: it is small when sealed, and those before it left it room."""
+    left_bytes, enclosed = _ENCLOSED_TOGETHER * limit_bytes, []
+    for entry in entries:
+        size_bytes = sealed_size(entry.size_bytes)
+        enclosed.append(size_bytes <= min(limit_bytes, left_bytes))
+        left_bytes -= size_bytes if enclosed[-1] else 0
+    return enclosed
 
 
 async def discard(documents: Sequence[DocumentRecord], deps: AcceptDeps) -> None:
     """Remove the blobs of a message that was not recorded; one that cannot be removed now is left to the sweeper."""
     for document in documents:
+        if document.enclosed:
+            continue  # it never left the memory of its request
         try:
             await deps.blobs.erase(document.document_id)
         except StoreUnavailable as error:
@@ -101,7 +129,9 @@ async def no_more_parts(parts: AsyncIterator[RawPart]) -> None:
         raise Refusal(Kind.MULTIPART_INVALID, "there are more parts than the manifest has Documents; remove the others")
 
 
-def _document_record(document_id: DocumentId, number: int, entry: DocumentEntry, dek: Dek, meta: Dek) -> DocumentRecord:
+def _document_record(
+    document_id: DocumentId, number: int, entry: DocumentEntry, dek: Dek, meta: Dek, *, enclosed: bool
+) -> DocumentRecord:
     return DocumentRecord(
         document_id=document_id,
         number=number,
@@ -113,18 +143,20 @@ def _document_record(document_id: DocumentId, number: int, entry: DocumentEntry,
         signed=entry.signed,
         sealed_filename=personal.seal_filename(meta, document_id, entry.filename),
         dek_id=dek.row.dek_id,
+        enclosed=enclosed,
     )
 
 
-async def _store(part: RawPart, entry: DocumentEntry, document_id: DocumentId, dek: Dek, deps: AcceptDeps) -> None:
+def _sealed(
+    part: RawPart, entry: DocumentEntry, document_id: DocumentId, dek: Dek, deps: AcceptDeps
+) -> AsyncIterator[bytes]:
     header = BlobHeader(
         blob_id=document_id,
         dek_id=dek.row.dek_id,
         sender_id=dek.sender_id,
         created_at=deps.clock(),
     )
-    # The store keeps nothing when its source raises, so a document that fails its check at the very end is not stored.
-    await deps.blobs.put(document_id, seal(checked(part.chunks, entry), header, dek.key))
+    return seal(checked(part.chunks, entry), header, dek.key)
 
 
 async def checked(chunks: AsyncIterator[bytes], entry: DocumentEntry) -> AsyncIterator[bytes]:

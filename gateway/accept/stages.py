@@ -11,7 +11,7 @@ from gateway.crypto.identity import Identities, Peer
 from gateway.crypto.receipts import ReceiptSigner
 from gateway.crypto.vault import Dek, Vault
 from gateway.domain.batch import Batch
-from gateway.domain.ids import EnterpriseNumber, MessageId
+from gateway.domain.ids import DocumentId, EnterpriseNumber, MessageId
 from gateway.domain.message import Channel, Message
 from gateway.domain.pace import Pace
 from gateway.domain.registration import Authorisation, Profile, Registration, Sender
@@ -21,7 +21,7 @@ from gateway.errors import Refusal
 from gateway.records.logs import LogBook
 from gateway.stores.blobs import BlobStore
 from gateway.stores.ledger import Ledger
-from gateway.stores.model import BatchRecord, DocumentRecord, MessageRecord
+from gateway.stores.model import BatchRecord, DocumentRecord, MessageRecord, TimelineEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,7 @@ class AcceptSettings:
     allow_test_ssin: bool
     capabilities: Mapping[Channel, Capability]
     providers: Mapping[Channel, Sequence[str]]
+    enclose_up_to_bytes: int  # sealed documents up to this size lie in the ledger, others in blobs
     retry: RetryRules  # says from when on a delivery that still waits is late
 
 
@@ -99,10 +100,15 @@ class AcceptDeps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The message is ours now; `repeated`: it was already."""
+    """
+    The message is ours now; `repeated`: it was already.
+
+    `timeline` of a message that is new: all that it holds; None: it stands in the ledger.
+    """
 
     record: MessageRecord
     repeated: bool
+    timeline: Sequence[TimelineEntry] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,10 +195,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spooled:
-    """An order whose documents are sealed and durable."""
+    """An order whose documents are sealed: durable as blobs, or as `enclosures`, which the message takes with it."""
 
     order: Order
     message_id: MessageId
     documents: tuple[DocumentRecord, ...]
+    enclosures: Mapping[DocumentId, bytes]
     deks: tuple[Dek, ...]
     meta: Dek

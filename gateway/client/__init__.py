@@ -4,6 +4,7 @@ from gateway.client.account import Account
 from gateway.client.answers import MessageState
 from gateway.client.api import FollowRules, GatewayClient, Sent
 from gateway.client.batch import ItemOutcome, ItemSent, SentBatch
+from gateway.client.batch_state import BatchState, ItemState
 from gateway.client.feed import Event, EventPage
 from gateway.client.letter import Document, Letter, new_reference
 from gateway.client.problems import (
@@ -24,6 +25,7 @@ from gateway.client.transport import CallTiming
 
 __all__ = [
     "Account",
+    "BatchState",
     "CallTiming",
     "CertificateRefused",
     "ClientError",
@@ -36,6 +38,7 @@ __all__ = [
     "GatewayNotTrusted",
     "ItemOutcome",
     "ItemSent",
+    "ItemState",
     "Letter",
     "LetterInvalid",
     "MessageState",

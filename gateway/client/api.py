@@ -35,7 +35,8 @@ from gateway.client.answers import (
     read,
     text_or_none,
 )
-from gateway.client.batch import ItemOutcome, SentBatch, prepare_batch, sent_batch
+from gateway.client.batch import SentBatch, prepare_batch, sent_batch
+from gateway.client.batch_state import BatchState, ItemState, batch_state, stopped_items
 from gateway.client.body import BatchBody, ItemParts, LetterBody
 from gateway.client.feed import EventPage, event_page
 from gateway.client.letter import Letter, describe, message_of, new_reference
@@ -173,9 +174,10 @@ class GatewayClient:
         """
         Hand up to 500 letters over under one signature, and return what became of each, the receipts verified.
 
-        When the connection breaks, the same batch is sent again: first without its letters, to learn which of them are
-        missing, then with those. What is wrong with one letter is its own outcome; sent again, in a batch or alone, it
-        has its own reference, so that it is delivered once. `reference` is that of the batch, by default a new one.
+        When the connection breaks, the same batch is sent again: first without its letters, to learn which of them the
+        gateway has, then with the others. What is wrong with one letter is its own outcome; sent again, in a batch or
+        alone, it has its own reference, so that it is delivered once. `reference` is that of the batch, by default a
+        new one.
 
         Raises:
             LetterInvalid: nothing was sent, or a document changed on the way: letters before it may have been accepted.
@@ -204,14 +206,29 @@ class GatewayClient:
                 tried = True
                 return await send(prepared.parts)
             known = await send(())
-            missing = [
-                part
-                for part, item in zip(prepared.parts, known.items, strict=True)
-                if item.outcome is ItemOutcome.MISSING
-            ]
-            return await send(missing) if missing else known
+            # What was refused before the break goes once more too: why in detail, only the lost answer said.
+            lacking = [part for part, item in zip(prepared.parts, known.items, strict=True) if not item.is_with_gateway]
+            return await send(lacking) if lacking else known
 
         return await patiently(once, self._rules, sleep=self._sleep, on_retry=self._on_retry)
+
+    async def batch(self, batch_id: UUID) -> BatchState:
+        """
+        Return how each item of a batch stands now.
+
+        Raises:
+            Problem: not-found, also for another sender's or profile's.
+        """
+        return read(batch_state, (await self._get(f"{_BATCHES}/{batch_id}", {})).value)
+
+    async def cancel_batch(self, batch_id: UUID) -> list[ItemState]:
+        """
+        Stop every message of a batch for which no provider was called; return what became of each item.
+
+        Raises:
+            Problem: not-found.
+        """
+        return read(stopped_items, (await self._post(f"{_BATCHES}/{batch_id}/cancel", {})).value)
 
     async def status(self, message_id: UUID) -> MessageState:
         """

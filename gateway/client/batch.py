@@ -45,7 +45,8 @@ class ItemSent:
     What became of one letter, in the order of the letters.
 
     The gateway has it when `receipt` is there, which is verified: keep `receipt_jws`, and of an accepted letter
-    `message`, the octets that the receipt is of, together with the batch. `problem` says why it was refused.
+    `message`, the octets that the receipt is of, together with the batch. `problem` says why it was refused; what
+    `send_batch` returns always has it.
     """
 
     reference: str
@@ -173,7 +174,8 @@ def _item(prepared: PreparedBatch, message: Message, part: ItemParts, item: Any)
     if outcome is ItemOutcome.MISSING:
         return ItemSent(reference=message.reference, outcome=outcome)
     if outcome is ItemOutcome.REFUSED:
-        problem = read(lambda found: problem_of(int(found["problem"]["status"]), found["problem"]), item)
+        stated = read(lambda found: found.get("problem"), item)  # none of one that came in an earlier request
+        problem = None if stated is None else read(lambda found: problem_of(int(found["status"]), found), stated)
         return ItemSent(reference=message.reference, outcome=outcome, problem=problem)
     jws = read(lambda found: text_or_none(found["receipt"]), item)
     if jws is None:

@@ -30,6 +30,7 @@ from gateway.config.values import (
     Address,
     Kind,
     choice,
+    integer,
     of_text,
     path_in,
     store_uri,
@@ -50,6 +51,8 @@ _CA_NAME: Final = text(longest=64, pattern=r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", f
 _HTTPS: Final = web_address("https")
 _WEB: Final = web_address("https", "http")
 _LONGEST_SOCKET_PATH_BYTES: Final = 107  # sun_path of Linux, less the final NUL
+_ENCLOSE_UP_TO_BYTES: Final = 131_072
+_MOST_ENCLOSED_BYTES: Final = 524_288  # a message holds at most twice this in memory, and so at most 1 MiB
 
 
 class Environment(StrEnum):
@@ -129,11 +132,12 @@ class Ops:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """The URIs of the stores."""
+    """The URIs of the stores; a document of up to `enclose_up_to_bytes`, sealed, lies in the ledger."""
 
     ledger: str
     blobs: str
     keyring: str
+    enclose_up_to_bytes: int = _ENCLOSE_UP_TO_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +291,9 @@ def _stores(table: Table, gateway: Gateway) -> Stores:
         ledger=table.optional("ledger", _ledger_uri(ledger, table.folder), ledger.format(state / "ledger.db")),
         blobs=table.optional("blobs", store_uri("file", blobs, table.folder), blobs.format(state / "blobs")),
         keyring=table.optional("keyring", store_uri("local", keyring, table.folder), keyring.format(state / "keyring")),
+        enclose_up_to_bytes=table.optional(
+            "enclose_up_to_bytes", integer(0, _MOST_ENCLOSED_BYTES), _ENCLOSE_UP_TO_BYTES
+        ),
     )
     if gateway.environment is Environment.PRODUCTION and _is_exposed(stores.ledger):
         table.wrong("ledger", "must not say sslmode=disable in production, unless the database is on this machine")

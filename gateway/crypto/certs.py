@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -74,6 +75,8 @@ DEVELOPMENT_OID: Final = x509.ObjectIdentifier("2.25.235725573794210904002277080
 
 _RSA_MIN_BITS: Final = 2048
 _PATHS_KEPT: Final = 4096
+_CERTIFICATES_KEPT: Final = 1024
+_KEPT_MAX_BYTES: Final = 8192  # a usual one has less than 3000
 _CLIENT_PURPOSES: Final = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 
 Revocation = Literal["hard-fail", "soft-fail"]
@@ -86,15 +89,24 @@ def parse_certificate(der: bytes) -> x509.Certificate:
     """
     Read one DER certificate, every field of it, so that nothing later fails half-way.
 
+    Those read last are kept: the same octets give the same certificate, which is to be judged anew each time.
+
     Raises:
         CertificateRejected: UNREADABLE.
     """
+    return _kept(der) if len(der) <= _KEPT_MAX_BYTES else _read(der)
+
+
+def _read(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
     except UNREADABLE_ERRORS as exc:
         raise CertificateRejected(Rule.UNREADABLE, "not an X.509 certificate in DER") from exc
     _require_readable(certificate)
     return certificate
+
+
+_kept = lru_cache(maxsize=_CERTIFICATES_KEPT)(_read)
 
 
 def parse_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:

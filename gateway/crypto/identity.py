@@ -5,8 +5,9 @@ A certificate is matched to registrations by its key, or by its subject together
 one party; the configuration refuses registrations in which one certificate would name two.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
@@ -19,6 +20,7 @@ from gateway.crypto.certs import (
     check_signer,
     check_tls_client,
     matches_subject,
+    parse_subject,
     spki_sha256,
 )
 from gateway.domain.ids import EnterpriseNumber
@@ -40,12 +42,34 @@ class Peer:
     not_after: datetime
 
 
-@dataclass(frozen=True, slots=True)
+class _TlsNames:
+    """The senders of one registration by the keys and subjects of their TLS certificates, to be asked for theirs."""
+
+    def __init__(self, registration: Registration) -> None:
+        self.registration = registration
+        self._senders: defaultdict[str | x509.Name, dict[EnterpriseNumber, Sender]] = defaultdict(dict)
+        for number, sender in registration.senders.items():
+            for entry in sender.certificates:
+                if CertificateUse.TLS not in entry.uses:
+                    continue
+                if entry.spki_sha256 is not None:
+                    self._senders[entry.spki_sha256][number] = sender
+                elif entry.subject is not None:
+                    self._senders[parse_subject(entry.subject)][number] = sender
+
+    def of(self, certificate: x509.Certificate, spki: str) -> list[Sender]:
+        """Return the senders that may be meant by this certificate, whose `spki_sha256` is `spki`."""
+        by_key = self._senders.get(spki, {})
+        return list((by_key | self._senders.get(certificate.subject, {})).values())
+
+
+@dataclass(slots=True)
 class Identities:
     """Matches certificates to the registration in force; both are read anew at each call, so changes hold at once."""
 
     registration: Callable[[], Registration]
     client_cas: Callable[[], Sequence[ClientCa]]
+    _names: _TlsNames | None = field(default=None, init=False, repr=False)  # of the registration that was last in force
 
     def peer(self, certificate: x509.Certificate, now: datetime) -> Peer:
         """
@@ -58,9 +82,10 @@ class Identities:
             trusted = check_tls_client(certificate, self.client_cas(), now)
         except CertificateRejected as rejected:
             raise _refusal(rejected, "client") from rejected
+        spki = spki_sha256(certificate)
         found = [
             (sender, entry)
-            for sender in self.registration().senders.values()
+            for sender in self._names_in_force().of(certificate, spki)
             if (entry := _registered(sender, certificate, trusted, CertificateUse.TLS)) is not None
         ]
         if not found:
@@ -80,9 +105,15 @@ class Identities:
         return Peer(
             party=sender.enterprise_number,
             profiles=entry.profiles,
-            spki_sha256=spki_sha256(certificate),
+            spki_sha256=spki,
             not_after=certificate.not_valid_after_utc,
         )
+
+    def _names_in_force(self) -> _TlsNames:
+        registration, names = self.registration(), self._names
+        if names is None or names.registration is not registration:
+            self._names = names = _TlsNames(registration)
+        return names
 
     def check_signer(
         self, claimed: EnterpriseNumber, certificate: x509.Certificate, *, party: EnterpriseNumber, now: datetime

@@ -7,21 +7,22 @@ nothing else in the header. The certificate in the header only has to equal the 
 
 import json
 import re
-from base64 import b64encode, urlsafe_b64decode
-from collections.abc import Mapping
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import rfc8785
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from gateway.crypto.canonical import canonical_json
+from gateway.crypto.ecdsa import sign_ecdsa
 from gateway.errors import Kind, Refusal
 
-__all__ = ["JwsSigner", "strict_json", "verify_jws", "x5c_of"]
+__all__ = ["JwsSigner", "compact_jws", "strict_json", "verify_jws", "x5c_of"]
 
 _ALGORITHM: Final = "ES256"
 _TOKEN_LIMIT: Final = 64 * 1024
@@ -38,13 +39,20 @@ class JwsSigner:
             raise ValueError(f"{_ALGORITHM} needs a key on P-256, not on {key.curve.name}")
         if key.public_key() != certificate.public_key():
             raise ValueError("the key is not the key of the certificate")
-        self._key = ECKey.import_key(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        self._key = key
         self._x5c = x5c_of(certificate)
 
     def sign(self, payload: Mapping[str, Any], typ: str) -> str:
-        """Return a compact JWS of the canonical JSON (RFC 8785) of `payload`."""
+        """Return a compact JWS of the canonical JSON (RFC 8785) of `payload`. Takes some 50 µs."""
         header = {"typ": typ, "alg": _ALGORITHM, "x5c": self._x5c}
-        return jws.serialize_compact(header, rfc8785.dumps(dict(payload)), self._key, registry=_registry())
+        return compact_jws(header, payload, lambda signed: sign_ecdsa(self._key, signed)).decode("ascii")
+
+
+def compact_jws(header: Mapping[str, Any], payload: Mapping[str, Any], sign: Callable[[bytes], bytes]) -> bytes:
+    """Return a compact JWS of the canonical JSON of `payload`; `sign` makes signatures of the `alg` in `header`."""
+    protected = json.dumps(header, separators=(",", ":")).encode("ascii")
+    signed = b".".join((_base64url(protected), _base64url(canonical_json(payload))))
+    return b".".join((signed, _base64url(sign(signed))))
 
 
 def verify_jws(token: str, typ: str, certificate: x509.Certificate) -> dict[str, Any]:
@@ -91,13 +99,13 @@ def strict_json(data: bytes) -> Any:
         ValueError: not such JSON; nothing of it is in the text.
     """
     try:
-        text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer)
+        value = _STRICT.decode(data.decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise ValueError("not JSON in UTF-8") from None
     except RecursionError:
         raise ValueError(f"nested deeper than {_DEPTH_LIMIT}") from None
-    _check_depth(value, _DEPTH_LIMIT)
+    if isinstance(value, dict | list):
+        _check_depth(value, _DEPTH_LIMIT)
     return value
 
 
@@ -119,11 +127,14 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _check_depth(value: Any, levels_left: int) -> None:
-    if isinstance(value, dict | list):
-        if not levels_left:
-            raise ValueError(f"nested deeper than {_DEPTH_LIMIT}")
-        for inner in value.values() if isinstance(value, dict) else value:
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer)
+
+
+def _check_depth(value: dict[str, Any] | list[Any], levels_left: int) -> None:
+    if not levels_left:
+        raise ValueError(f"nested deeper than {_DEPTH_LIMIT}")
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, dict | list):
             _check_depth(inner, levels_left - 1)
 
 
@@ -131,6 +142,10 @@ def _registry() -> jws.JWSRegistry:
     registry = jws.JWSRegistry(algorithms=[_ALGORITHM])
     registry.max_header_length = _TOKEN_LIMIT  # the library's 512 bytes hold no certificate
     return registry
+
+
+def _base64url(octets: bytes) -> bytes:
+    return urlsafe_b64encode(octets).rstrip(b"=")
 
 
 def x5c_of(certificate: x509.Certificate) -> list[str]:

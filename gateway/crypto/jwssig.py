@@ -16,6 +16,7 @@ import re
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from cryptography import x509
@@ -43,6 +44,7 @@ _RSA_ALGORITHMS: Final = ("PS256", "RS256")  # the first is what we sign with
 _ALGORITHM_OF_CURVE: Final = {"secp256r1": "ES256", "secp384r1": "ES384"}
 _ALGORITHMS: Final = (*_ALGORITHM_OF_CURVE.values(), *_RSA_ALGORITHMS)
 _RSA_MIN_BITS: Final = 2048
+_KEYS_KEPT: Final = 1024
 _COMPACT: Final = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\Z")
 
 
@@ -79,15 +81,15 @@ def verify_compact(
     """
     received = _inspect(body, content, limit_bytes)  # steps 1 to 4
     # (5) Claim: the sender whose registration decides whether this certificate may verify at all.
-    claimed = _sender(_object(received.payload, "payload"))
+    fields = _object(received.payload, "payload")
+    claimed = _sender(fields)
     # (6) Key: registered for signing by that sender; chain, validity, usage, key policy and revocation with it.
     signer(claimed, received.certificate)
     # (7) The signature itself, over exactly the octets received, with the certificate that was let in and no other.
     payload = _verified_payload(received)
-    # (8) What was signed. From here on only the returned octets count, and their sender is the one asked about.
-    fields = _object(payload, "payload")
-    if _sender(fields) != claimed:
-        raise _invalid("the signed sender is not the sender that was checked")
+    # (8) What was signed: only the returned octets count, and they are those whose sender was asked about.
+    if payload != received.payload:
+        raise _invalid("the signed payload is not the payload that was checked")
     return SignedJson(fields=fields, certificate=received.certificate)
 
 
@@ -190,20 +192,25 @@ def _certificate(chain: object) -> x509.Certificate:
 
 
 def _verified_payload(received: _Received) -> bytes:
-    public_key = received.certificate.public_key()
-    kind = RSAKey if isinstance(public_key, rsa.RSAPublicKey) else ECKey
-    pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     registry = jws.JWSRegistry(algorithms=[received.algorithm])
     # The library's own limits are narrower than ours, which have been held.
     registry.max_header_length = registry.max_payload_length = registry.max_signature_length = len(received.token)
     try:
-        signed = jws.deserialize_compact(received.token, kind.import_key(pem), registry=registry)
+        signed = jws.deserialize_compact(received.token, _key_of(received.certificate), registry=registry)
     except (JoseError, UnsupportedAlgorithm, ValueError) as exc:
         raise _invalid(f"signature value does not match ({type(exc).__name__})") from None
     payload: bytes | None = signed.payload
     if payload is None:
         raise _invalid("signature value does not match (no payload)")
     return payload
+
+
+@lru_cache(maxsize=_KEYS_KEPT)
+def _key_of(certificate: x509.Certificate) -> RSAKey | ECKey:
+    """Return the key of a certificate as the library has it; to make one takes longer than to verify with it."""
+    public_key = certificate.public_key()
+    kind = RSAKey if isinstance(public_key, rsa.RSAPublicKey) else ECKey
+    return kind.import_key(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def _sender(fields: Mapping[str, Any]) -> EnterpriseNumber:

@@ -18,13 +18,14 @@ are `2026-11-22T10:00:00Z`, with six digits of fraction only when it is not zero
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
-import rfc8785
 from lxml import etree
 
+from gateway.crypto.canonical import canonical_json
 from gateway.crypto.fields import Path, message_from_json
-from gateway.crypto.schema import local_name, new_root
+from gateway.crypto.schema import new_root
 from gateway.crypto.values import format_instant
 from gateway.domain.message import DocumentEntry, Message, PostalAddress, PrintOptions
 
@@ -109,7 +110,7 @@ def content_sha256(message: Message) -> bytes:
     """
     fields = message_json(message)
     del fields["createdAt"]
-    return hashlib.sha256(rfc8785.dumps(fields)).digest()
+    return hashlib.sha256(canonical_json(fields)).digest()
 
 
 def differing_fields(earlier: Message, later: Message) -> list[str]:
@@ -177,8 +178,7 @@ def _without_absent(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _json_of(element: etree._Element) -> dict[str, object]:
     fields: dict[str, object] = {}
     for child in element:
-        name = local_name(child)
-        name = name[0].lower() + name[1:]
+        name = _member(child.tag)
         match name:
             case "subject":
                 fields[name] = {"lang": child.get("lang"), "text": child.text or ""}
@@ -191,6 +191,12 @@ def _json_of(element: etree._Element) -> dict[str, object]:
             case _:
                 fields[name] = _json_of(child) if len(child) else child.text or ""
     return fields
+
+
+@lru_cache(maxsize=128)
+def _member(tag: str) -> str:
+    name = tag.rpartition("}")[2]
+    return name[0].lower() + name[1:]
 
 
 def _json_of_attributes(element: etree._Element) -> dict[str, object]:

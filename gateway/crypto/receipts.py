@@ -17,7 +17,7 @@ from lxml import etree
 
 from gateway.crypto.jws import JwsSigner, verify_jws
 from gateway.crypto.schema import local_name, new_root, read_schema
-from gateway.crypto.signing import sign_enveloped
+from gateway.crypto.signing import XmlSigner
 from gateway.crypto.values import WrongValue, array, format_instant, gateway_name, instant, parsed, sha256_hex, size
 from gateway.crypto.xmlsig import verify_pinned
 from gateway.domain.ids import (
@@ -107,9 +107,8 @@ class ReceiptSigner:
     """Signs receipts, and other statements of the gateway, with its receipt key (P-256) and certificate."""
 
     def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-        self._certificate = certificate
-        self._key = key
         self._jws_signer = JwsSigner(certificate, key)
+        self._xml_signer = XmlSigner(certificate, key)
 
     def jws(self, receipt: Receipt) -> str:
         """Return the receipt as a compact JWS, `typ` dgw-receipt+jws."""
@@ -133,7 +132,7 @@ class ReceiptSigner:
                         etree.SubElement(element, f"{{{RECEIPT_NAMESPACE}}}Document", attributes)
                 case _:
                     element.text = value
-        return sign_enveloped(root, self._key, self._certificate)
+        return self._xml_signer.sign(root)
 
 
 def verify_receipt_jws(token: str, certificate: x509.Certificate) -> Receipt:

@@ -9,33 +9,18 @@ import re
 from typing import Final
 
 from lxml import etree
-from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod
 
 from gateway.crypto.schema import local_name
+from gateway.crypto.signature_value import DIGESTS, METHODS
 
-__all__ = ["DIGESTS", "DS", "ECDSA_METHODS", "RSA_METHODS", "broken_rule"]
+__all__ = ["DS", "broken_rule"]
 
 DS: Final = "{http://www.w3.org/2000/09/xmldsig#}"
 
-RSA_METHODS: Final = frozenset(
-    {
-        SignatureMethod.RSA_SHA256,
-        SignatureMethod.RSA_SHA384,
-        SignatureMethod.RSA_SHA512,
-        SignatureMethod.SHA256_RSA_MGF1,
-        SignatureMethod.SHA384_RSA_MGF1,
-        SignatureMethod.SHA512_RSA_MGF1,
-    }
-)
-ECDSA_METHODS: Final = frozenset(
-    {SignatureMethod.ECDSA_SHA256, SignatureMethod.ECDSA_SHA384, SignatureMethod.ECDSA_SHA512}
-)
-DIGESTS: Final = frozenset({DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgorithm.SHA512})
-
-_METHODS: Final = frozenset(method.value for method in RSA_METHODS | ECDSA_METHODS)
-_DIGESTS: Final = frozenset(digest.value for digest in DIGESTS)
-_EXC_C14N: Final = CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0.value
-_TRANSFORMS: Final = [SignatureConstructionMethod.enveloped.value, _EXC_C14N]
+_EXC_C14N: Final = "http://www.w3.org/2001/10/xml-exc-c14n#"
+_TRANSFORMS: Final = ["http://www.w3.org/2000/09/xmldsig#enveloped-signature", _EXC_C14N]
+_INCLUSIVE_NAMESPACES: Final = f"{{{_EXC_C14N}}}InclusiveNamespaces"
+_OBJECT: Final = f"{DS}Object"
 _FRAGMENT: Final = re.compile(r"[#/]([A-Za-z0-9-]{1,32})\Z")
 
 
@@ -45,23 +30,25 @@ def broken_rule(signature: etree._Element, root_id: str) -> str | None:
 
     `root_id` is the `Id` of the document's root. Runs before any cryptography, and whatever the schema found.
     """
-    if any(not isinstance(node.tag, str) for node in signature.iter()):
+    tags = [node.tag for node in signature.iter()]
+    if not all(isinstance(tag, str) for tag in tags):
         return "a comment inside the signature"
-    if signature.find(f"{DS}Object") is not None:
+    if any(child.tag == _OBJECT for child in signature):
         return "object: a ds:Object is not allowed"
     if _children(signature) != ["SignedInfo", "SignatureValue", "KeyInfo"]:
         return "shape: a Signature holds SignedInfo, SignatureValue and KeyInfo"
     signed_info, _, key_info = signature
-    if len(signed_info.findall(f"{DS}Reference")) != 1:
+    parts = _children(signed_info)
+    if parts.count("Reference") != 1:
         return "reference-count: exactly one Reference"
-    if _children(signed_info) != ["CanonicalizationMethod", "SignatureMethod", "Reference"]:
+    if parts != ["CanonicalizationMethod", "SignatureMethod", "Reference"]:
         return "shape: SignedInfo holds CanonicalizationMethod, SignatureMethod and Reference"
     canonicalization, method, reference = signed_info
-    if next(signature.iter(f"{{{_EXC_C14N}}}InclusiveNamespaces"), None) is not None:
+    if _INCLUSIVE_NAMESPACES in tags:
         return "inclusive-namespaces: a prefix list is not allowed"
     if canonicalization.get("Algorithm") != _EXC_C14N:
         return f"canonicalization-method {_fragment(canonicalization)} refused: exclusive without comments only"
-    if method.get("Algorithm") not in _METHODS:
+    if method.get("Algorithm") not in METHODS:
         return f"signature-method {_fragment(method)} refused"
     if len(method) or len(canonicalization):
         return "shape: CanonicalizationMethod and SignatureMethod are empty elements"
@@ -78,7 +65,7 @@ def _broken_reference_rule(reference: etree._Element, root_id: str) -> str | Non
         return "transforms: exactly enveloped-signature, then exclusive canonicalisation without comments"
     if any(len(transform) for transform in transforms):
         return "transforms: no parameters are allowed"
-    if digest_method.get("Algorithm") not in _DIGESTS:
+    if digest_method.get("Algorithm") not in DIGESTS:
         return f"digest-method {_fragment(digest_method)} refused"
     return None
 

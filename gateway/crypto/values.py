@@ -108,10 +108,10 @@ def one_of(kind: type[E]) -> Parser[E]:
     """Make a parser of the members of an enumeration."""
 
     def parse(value: object) -> E:
-        for member in kind:
-            if member == value:
-                return member
-        raise WrongValue("must be one of " + ", ".join(kind))
+        try:
+            return kind(value)  # type: ignore[arg-type]  # what is no text is no member either
+        except ValueError:
+            raise WrongValue("must be one of " + ", ".join(kind)) from None
 
     return parse
 

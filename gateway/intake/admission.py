@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from prometheus_client import Gauge
+
 from gateway.domain.pace import Pace
 from gateway.errors import Kind, Refusal
 from gateway.telemetry import Metrics
@@ -117,11 +119,12 @@ class AdmissionLimits:
     sender_burst: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Room:
     places: Places
     octets: Places | None  # None: so short that places bound them
     pace: Pace[str]
+    shown: Gauge  # how many places are taken
 
 
 class Admission:
@@ -134,8 +137,18 @@ class Admission:
         self._clock = clock
         self._pressure = pressure
         self._rooms: Final = {
-            Pool.MESSAGES: _Room(Places(limits.messages), Places(limits.message_bytes), _pace(limits)),
-            Pool.QUESTIONS: _Room(Places(limits.questions), None, _pace(limits)),
+            Pool.MESSAGES: _Room(
+                places=Places(limits.messages),
+                octets=Places(limits.message_bytes),
+                pace=_pace(limits),
+                shown=metrics.admitted.labels(pool=Pool.MESSAGES),
+            ),
+            Pool.QUESTIONS: _Room(
+                places=Places(limits.questions),
+                octets=None,
+                pace=_pace(limits),
+                shown=metrics.admitted.labels(pool=Pool.QUESTIONS),
+            ),
         }
         self._log_pace: Pace[Reason] = Pace(burst=1, per_s=1 / _LOG_EVERY_S)
 
@@ -152,14 +165,14 @@ class Admission:
         room.places.take(who, 1)
         if room.octets is not None:
             room.octets.take(who, size_bytes)
-        self._show(pool, room)
+        self._show(room)
         try:
             yield
         finally:
             room.places.give_back(who, 1)
             if room.octets is not None:
                 room.octets.give_back(who, size_bytes)
-            self._show(pool, room)
+            self._show(room)
 
     def require_no_pressure(self, who: str) -> None:
         """
@@ -205,8 +218,8 @@ class Admission:
             )
         return NotAdmitted(Kind.OVERLOADED, _DETAILS[reason], retry_after_s=retry_after_s, reason=reason)
 
-    def _show(self, pool: Pool, room: _Room) -> None:
-        self._metrics.admitted.labels(pool=pool).set(room.places.taken)
+    def _show(self, room: _Room) -> None:
+        room.shown.set(room.places.taken)
         if room.octets is not None:
             self._metrics.admitted_bytes.set(room.octets.taken)
 

@@ -221,8 +221,7 @@ async def read_json(request: web.Request) -> Any:
     if request.content_type != "application/json":
         raise Refusal(Kind.UNSUPPORTED_MEDIA_TYPE, "send application/json")
     raw, pace = bytearray(), request[PACE]
-    while chunk := await pace.read(request.content.readany()):
-        pace.count(len(chunk))
+    while chunk := await pace.read(request.content):
         raw += chunk
         if len(raw) > MAX_JSON_BYTES:
             raise Refusal(Kind.MESSAGE_TOO_LARGE, f"the body may have at most {MAX_JSON_BYTES} bytes")

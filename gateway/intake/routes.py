@@ -54,8 +54,13 @@ _CONTRACT: Final = (
     "receipt.xsd",
     "xmldsig-subset.xsd",
     "message.schema.json",
+    "batch.schema.json",
     "examples/message.xml",
     "examples/message.jws",
+    "examples/batch.xml",
+    "examples/batch.jws",
+    "examples/batch-m1.xml",
+    "examples/batch-m1.json",
 )
 
 

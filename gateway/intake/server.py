@@ -101,7 +101,7 @@ class IntakeServer:
         self._identities = identities
         self._limits = limits
         self._metrics = metrics
-        self._in_flight = 0
+        self._in_flight = metrics.in_flight.labels(edge="intake")
         self._ending = False
         self._admission = Admission(limits.admission, metrics, deps.clock, pressure)
         self._places = Places(limits.connections)
@@ -243,8 +243,7 @@ class IntakeServer:
         started_at = asyncio.get_running_loop().time()
         correlation_id = str(uuid4())
         refusal: Refusal | None = None
-        self._in_flight += 1
-        self._metrics.in_flight.labels(edge="intake").set(self._in_flight)
+        self._in_flight.inc()
         response: web.StreamResponse
         try:
             correlation_id = request[_CORRELATION_ID] = _correlation_id(request) or correlation_id
@@ -259,8 +258,7 @@ class IntakeServer:
             if not request.content.at_eof():
                 response.force_close()  # what is left of the body is not worth reading
         finally:
-            self._in_flight -= 1
-            self._metrics.in_flight.labels(edge="intake").set(self._in_flight)
+            self._in_flight.dec()
         if self._ending:
             response.force_close()
         _add_headers(response, correlation_id)
@@ -280,8 +278,10 @@ class IntakeServer:
             self._metrics.repeated.inc()
         else:
             self._deps.on_accepted(accepted)
-        record = accepted.record
-        view = views.whole(record, await self._deps.ledger.timeline(record.message_id))
+        timeline = accepted.timeline
+        if timeline is None:
+            timeline = await self._deps.ledger.timeline(accepted.record.message_id)
+        view = views.whole(accepted.record, timeline)
         return handlers.render_accepted(accepted, request.headers.get(hdrs.ACCEPT, ""), self._deps.public_url, view)
 
     async def _submit_batch(self, request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What is wrong with the documents of a message: their copy, keys, blobs and the codes that open them. Pure."""
+"""What is wrong with the documents of a message: copy, keys, blobs or enclosures, codes that open them. Pure."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -23,7 +23,10 @@ def copy_findings(audited: AuditedMessage, sizes: Mapping[UUID, int], now: datet
         yield Finding(code=Code.KEY_MISSING, id=str(message.message_id), detail="of the message itself")
     for document in message.documents:
         yield from _key(document, message, has_key=document.dek_id in audited.keys)
-        yield from _blob(document, sizes.get(document.document_id), audited, now)
+        if document.enclosed:
+            yield from _enclosure(document, audited)
+        else:
+            yield from _blob(document, sizes.get(document.document_id), audited, now)
     yield from _retrievals(audited)
 
 
@@ -81,6 +84,18 @@ def _blob(
     elif size_bytes != sealed_size(document.size_bytes):
         detail = f"{size_bytes} bytes instead of {sealed_size(document.size_bytes)}"
         yield Finding(code=Code.BLOB_SIZE_WRONG, id=blob_id, detail=detail)
+
+
+def _enclosure(document: DocumentRecord, audited: AuditedMessage) -> Iterator[Finding]:
+    document_id, size_bytes = str(document.document_id), audited.enclosures.get(document.document_id)
+    if not is_needed(document, audited.message):
+        if size_bytes is not None:
+            yield Finding(code=Code.ENCLOSURE_NOT_ERASED, id=document_id)
+    elif size_bytes is None:
+        yield Finding(code=Code.ENCLOSURE_MISSING, id=document_id)
+    elif size_bytes != sealed_size(document.size_bytes):
+        detail = f"{size_bytes} bytes instead of {sealed_size(document.size_bytes)}"
+        yield Finding(code=Code.ENCLOSURE_SIZE_WRONG, id=document_id, detail=detail)
 
 
 def _retrievals(audited: AuditedMessage) -> Iterator[Finding]:

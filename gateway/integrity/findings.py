@@ -29,6 +29,12 @@ class Code(StrEnum):
     BLOB_SIZE_WRONG = "blob-size-wrong"
     BLOB_BROKEN = "blob-broken"
     BLOB_DIFFERS = "blob-differs"
+    ENCLOSURE_MISSING = "enclosure-missing"
+    ENCLOSURE_STRAY = "enclosure-stray"
+    ENCLOSURE_NOT_ERASED = "enclosure-not-erased"
+    ENCLOSURE_SIZE_WRONG = "enclosure-size-wrong"
+    ENCLOSURE_BROKEN = "enclosure-broken"
+    ENCLOSURE_DIFFERS = "enclosure-differs"
     KEY_MISSING = "key-missing"
     KEY_BROKEN = "key-broken"
     KEY_NOT_DESTROYED = "key-not-destroyed"
@@ -62,7 +68,9 @@ class Code(StrEnum):
     ERASURE_LATE = "erasure-late"
 
 
-COUNTED: Final = ("messages", "documents", "deliveries", "blobs", "keys", "unsealed", "arriving", "being removed")
+COUNTED: Final = (
+    "messages", "documents", "deliveries", "blobs", "enclosures", "keys", "unsealed", "arriving", "being removed",
+)  # fmt: skip
 _LATE: Final = frozenset({Code.LATE, Code.LEASE_HELD, Code.ERASURE_LATE})
 _RESTORE: Final = "find out what changed the store, and restore it from a backup of before"
 
@@ -95,6 +103,18 @@ def told(code: Code) -> str:
             return "a blob does not open under its key; put its file back from a backup of the blobs"
         case Code.BLOB_DIFFERS:
             return f"a blob opens to other content than the sender signed; keep both stores as they are, {_RESTORE}"
+        case Code.ENCLOSURE_MISSING:
+            return f"an enclosed document that is still needed is not in the ledger; {_RESTORE}"
+        case Code.ENCLOSURE_STRAY:
+            return f"an enclosure belongs to no enclosed document, so what it belonged to is gone; {_RESTORE}"
+        case Code.ENCLOSURE_NOT_ERASED:
+            return "the enclosure of an erased document is there (its key is gone); have it looked into"
+        case Code.ENCLOSURE_SIZE_WRONG:
+            return f"an enclosure has not the size of what was sealed; {_RESTORE}"
+        case Code.ENCLOSURE_BROKEN:
+            return f"an enclosure does not open under its key; {_RESTORE}"
+        case Code.ENCLOSURE_DIFFERS:
+            return f"an enclosure opens to other content than the sender signed; keep the ledger as it is, {_RESTORE}"
         case Code.KEY_MISSING:
             return "a data key that is still needed is gone, so what it sealed can never be read; restore the ledger"
         case Code.KEY_BROKEN:

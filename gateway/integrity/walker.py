@@ -1,9 +1,9 @@
 """
 The walk: what is there is listed, every message is held against it, and what is left belongs to nobody.
 
-    inventory   all blobs, openable keys and tombstones go into a list on disk
+    inventory   all blobs, openable keys and tombstones go into a list on disk; enclosures come with their messages
     messages    in pages, in order of commit; each takes its blobs and keys out of the list
-    leftovers   blobs and keys that no message took; rows whose owner is gone; feeds
+    leftovers   blobs and keys that no message took; rows, enclosures too, whose owner is gone; feeds
 
 Memory stays the same however many messages there are. The stores are ours alone meanwhile.
 """
@@ -33,6 +33,7 @@ from gateway.integrity.inventory import Inventory
 from gateway.integrity.proofs import receipt_findings, signed_message_findings
 from gateway.integrity.trail import trail_findings
 from gateway.stores.blobs import BlobInfo, BlobStore
+from gateway.stores.documents import Documents
 from gateway.stores.ledger import Ledger
 from gateway.stores.model import AuditedMessage, DocumentRecord, Listed, Listing, MessageRecord
 
@@ -46,6 +47,7 @@ _A_DAY: Final = timedelta(days=1)
 LEFTOVERS: Final[Mapping[Listing, tuple[Code, str]]] = {
     Listing.STRAY_REFERENCES: (Code.REFERENCE_STRAY, ""),
     Listing.STRAY_DOCUMENTS: (Code.ROW_STRAY, "document"),
+    Listing.STRAY_ENCLOSURES: (Code.ENCLOSURE_STRAY, ""),
     Listing.STRAY_DELIVERIES: (Code.ROW_STRAY, "delivery"),
     Listing.STRAY_ATTEMPTS: (Code.ROW_STRAY, "attempts of a delivery"),
     Listing.STRAY_RETRIEVALS: (Code.RETRIEVAL_STRAY, "no such delivery"),
@@ -70,6 +72,11 @@ class Verification:
     clock: Callable[[], datetime]
     deep: bool
     progress: Callable[[Mapping[str, int]], None]
+
+    @property
+    def documents(self) -> Documents:
+        """Where documents are read from."""
+        return Documents(ledger=self.ledger, blobs=self.blobs)
 
 
 async def verify(what: Verification, report: Report) -> None:
@@ -131,7 +138,8 @@ async def _walk(what: Verification, inventory: Inventory, report: Report) -> Non
             await inventory.take_blobs(broken.documents)
             await inventory.take_keys(broken.keys)
         records = [audited.message for audited in page.messages]
-        sizes = await inventory.take_blobs([each.document_id for record in records for each in record.documents])
+        blob_ids = [each.document_id for record in records for each in record.documents if not each.enclosed]
+        sizes = await inventory.take_blobs(blob_ids)
         sizes |= await _missed_by_the_listing(what, records, sizes)
         await inventory.take_keys([record.meta_dek_id for record in records])
         await inventory.take_keys([each.dek_id for record in records for each in record.documents])
@@ -145,6 +153,7 @@ async def _walk(what: Verification, inventory: Inventory, report: Report) -> Non
             await quotas.count(audited.message)
         report.counts["messages"] += len(records) + len(page.unreadable)
         report.counts["documents"] += sum(len(record.documents) for record in records)
+        report.counts["enclosures"] += sum(len(audited.enclosures) for audited in page.messages)
         report.counts["being removed"] += sum(_being_removed(audited, sizes) for audited in page.messages)
         report.counts["deliveries"] += sum(len(record.deliveries) for record in records)
         what.progress(report.counts)
@@ -163,7 +172,7 @@ async def _missed_by_the_listing(
     found: dict[UUID, int] = {}
     for record in records:
         for document in record.documents:
-            if is_needed(document, record) and document.document_id not in sizes:
+            if not document.enclosed and is_needed(document, record) and document.document_id not in sizes:
                 with suppress(BlobMissing):
                     found[document.document_id] = await _size(what.blobs, document.document_id)
     return found
@@ -219,22 +228,21 @@ async def _opened(what: Verification, audited: AuditedMessage, dek_id: UUID, rep
 
 async def _unseal_all(what: Verification, audited: AuditedMessage, sizes: Mapping[UUID, int], report: Report) -> None:
     for document in audited.message.documents:
-        # A blob that is missing, or of the wrong size, is told already.
-        if not is_needed(document, audited.message) or sizes.get(document.document_id) != sealed_size(
-            document.size_bytes
-        ):
+        size_bytes = (audited.enclosures if document.enclosed else sizes).get(document.document_id)
+        # One that is missing, or of the wrong size, is told already.
+        if not is_needed(document, audited.message) or size_bytes != sealed_size(document.size_bytes):
             continue
         dek = await _opened(what, audited, document.dek_id, report)
         if dek is not None:
-            report.add(await _content_findings(what.blobs, document, dek))
+            report.add(await _content_findings(what.documents, document, dek))
             report.counts["unsealed"] += 1
 
 
-async def _content_findings(blobs: BlobStore, document: DocumentRecord, dek: Dek) -> list[Finding]:
-    blob_id, digest, size_bytes = str(document.document_id), hashlib.sha256(), 0
+async def _content_findings(documents: Documents, document: DocumentRecord, dek: Dek) -> list[Finding]:
+    document_id, digest, size_bytes = str(document.document_id), hashlib.sha256(), 0
     try:
         async for piece in unseal(
-            blobs.open(document.document_id),
+            documents.open(document),
             dek.key,
             expect_blob_id=document.document_id,
             expect_dek_id=document.dek_id,
@@ -243,11 +251,11 @@ async def _content_findings(blobs: BlobStore, document: DocumentRecord, dek: Dek
             digest.update(piece)
             size_bytes += len(piece)
     except SealBroken:
-        return [Finding(code=Code.BLOB_BROKEN, id=blob_id)]
+        return [Finding(code=Code.ENCLOSURE_BROKEN if document.enclosed else Code.BLOB_BROKEN, id=document_id)]
     except BlobMissing:
-        return [Finding(code=Code.BLOB_MISSING, id=blob_id)]
+        return [Finding(code=Code.ENCLOSURE_MISSING if document.enclosed else Code.BLOB_MISSING, id=document_id)]
     if (digest.digest(), size_bytes) != (document.sha256, document.size_bytes):
-        return [Finding(code=Code.BLOB_DIFFERS, id=blob_id)]
+        return [Finding(code=Code.ENCLOSURE_DIFFERS if document.enclosed else Code.BLOB_DIFFERS, id=document_id)]
     return []
 
 

@@ -28,7 +28,7 @@ from gateway.portal.throttle import client_key
 from gateway.portal.words import choose
 from gateway.records.logs import LogBook
 from gateway.records.retrieval import parse_code, parse_number, parse_token
-from gateway.stores.blobs import BlobStore
+from gateway.stores.documents import Documents
 from gateway.stores.ledger import Ledger
 from gateway.stores.model import RetrievalRecord
 
@@ -72,7 +72,7 @@ class PortalDeps:
     """
 
     ledger: Ledger
-    blobs: BlobStore
+    documents: Documents
     vault: Vault
     logbook: LogBook
     clock: Callable[[], datetime]
@@ -97,7 +97,7 @@ class _Portal:
         self._cookie = "__Host-letter" if self._is_https else "letter"
         self._access = Access(ledger=deps.ledger, vault=deps.vault, clock=deps.clock)
         self._letters = Letters(
-            ledger=deps.ledger, blobs=deps.blobs, vault=deps.vault, logbook=deps.logbook, clock=deps.clock
+            ledger=deps.ledger, documents=deps.documents, vault=deps.vault, logbook=deps.logbook, clock=deps.clock
         )
 
     def application(self) -> web.Application:

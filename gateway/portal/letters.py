@@ -22,7 +22,7 @@ from gateway.errors import StoreUnavailable
 from gateway.portal.access import Via
 from gateway.records import personal
 from gateway.records.logs import LogBook, Subject
-from gateway.stores.blobs import BlobStore
+from gateway.stores.documents import Documents
 from gateway.stores.ledger import Ledger
 from gateway.stores.model import (
     DocumentRecord,
@@ -82,7 +82,7 @@ class Letters:
     """Opens letters for those who may see them."""
 
     ledger: Ledger
-    blobs: BlobStore
+    documents: Documents
     vault: Vault
     logbook: LogBook
     clock: Callable[[], datetime]
@@ -155,7 +155,7 @@ class Letters:
             raise StoreUnavailable(f"the key of document {document.document_id} is gone while its copy is kept")
         dek = await self.vault.open_dek(row, sender_id)
         pieces = unseal(
-            self.blobs.open(document.document_id),
+            self.documents.open(document),
             dek.key,
             expect_blob_id=document.document_id,
             expect_dek_id=document.dek_id,

@@ -17,8 +17,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-import rfc8785
-
+from gateway.crypto.canonical import canonical_json
 from gateway.crypto.vault import Dek, Vault
 from gateway.domain.ids import DeliveryId, EnterpriseNumber, MessageId, sender_uuid
 from gateway.domain.message import Recipient
@@ -91,7 +90,7 @@ class LogBook:
             body["commit"] = {name: commitment(blinding, name, value) for name, value in personal.values.items()}
             clear = json.dumps({"r": blinding.hex(), **personal.values}, ensure_ascii=False).encode()
             sealed = personal.dek.seal_field(table="log_entry", column="sealed_clear", row=entry_id.bytes, value=clear)
-        entry = rfc8785.dumps(body)  # type: ignore[arg-type]  # its recursive type admits no Mapping of str | int
+        entry = canonical_json(body)
         return LogEntry(
             entry_id=entry_id,
             log=log,

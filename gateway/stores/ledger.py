@@ -28,6 +28,7 @@ from gateway.stores.model import (
     DossierRecord,
     EvidenceRecord,
     FeedPage,
+    ItemRefusal,
     KnownReference,
     LateCounts,
     Listed,
@@ -91,8 +92,8 @@ class Ledger(Protocol):
 
     async def record(self, new: NewMessage) -> KnownReference | None:
         """
-        Commit a message with its documents, first delivery, keys and log entries: the commit point of acceptance. With
-        an item of a batch, its link as the proof, and the batch itself when it is not there yet.
+        Commit a message with its documents, enclosures, first delivery, keys and log entries: the commit point of
+        acceptance. With an item of a batch, its link as the proof, and the batch itself when it is not there yet.
 
         Returns None, or what burnt the reference first; then nothing was kept.
 
@@ -127,10 +128,21 @@ class Ledger(Protocol):
         """Return the messages that stand for items of a batch, in order of their numbers."""
         ...
 
+    async def batch_refusals(self, batch_id: UUID) -> list[ItemRefusal]:
+        """Return why items of a batch were refused for which no message stands, in order of their numbers."""
+        ...
+
+    async def note_refusals(self, batch: BatchRecord, refusals: Sequence[ItemRefusal]) -> None:
+        """
+        Note why items were refused; an item for which a message stands keeps that. Where the batch itself is not there,
+        or another one under its reference, nothing is noted: a refusal alone makes no batch.
+        """
+        ...
+
     async def link_item(self, batch: BatchRecord, link: BatchLink) -> BatchLink:
         """
         Note which message stands for an item, and the batch itself when it is not there yet; return the link in force,
-        which is an earlier one if there was one.
+        which is an earlier one if there was one. That the item was refused before is forgotten.
 
         Raises:
             Refusal: reference-conflict, when a batch of other content holds the reference; nothing was noted.
@@ -172,6 +184,10 @@ class Ledger(Protocol):
 
     async def messages(self, which: MessageFilter, *, after_position: int, limit: int) -> Page:
         """Return messages in order of commit, so that later pages never skip or repeat one."""
+        ...
+
+    async def enclosure(self, document_id: DocumentId) -> bytes | None:
+        """Return the sealed bytes of an enclosed document, or None when there are none, or no more."""
         ...
 
     async def timeline(self, message_id: MessageId) -> list[TimelineEntry]:
@@ -369,11 +385,14 @@ class Ledger(Protocol):
         ...
 
     async def destroy_keys(self, message: MessageRecord, at: datetime, entries: Sequence[LogEntry]) -> bool:
-        """Destroy the data keys of all documents; False when the message changed since it was read."""
+        """
+        Destroy the data keys of all documents, and with them the enclosures; False when the message changed since it
+        was read.
+        """
         ...
 
     async def blobs_to_erase(self, limit: int) -> list[DocumentId]:
-        """Return documents whose key is destroyed and whose blob may still be there."""
+        """Return documents whose key is destroyed and whose blob may still be there; an enclosed one has none."""
         ...
 
     async def blob_erased(self, document_id: DocumentId, at: datetime) -> None:

@@ -6,7 +6,7 @@ ciphertext; the ledger never sees a personal value in clear.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -17,6 +17,7 @@ from gateway.domain.message import Channel, Lane, PrintOptions
 from gateway.domain.retention import CopyState, Keep
 from gateway.domain.routing import Route
 from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
+from gateway.errors import Kind
 
 
 class Log(StrEnum):
@@ -59,7 +60,12 @@ class Letterhead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRecord:
-    """One sealed document; its id is the id of its blob."""
+    """
+    One sealed document; its id is the id of its blob.
+
+    An `enclosed` one has no blob: its sealed bytes came with its message and lie in the ledger until its key is
+    destroyed.
+    """
 
     document_id: DocumentId
     delivery_id: DeliveryId | None = None  # of a cover page
@@ -75,6 +81,7 @@ class DocumentRecord:
     sealed_filename: bytes
     dek_id: UUID
     key_destroyed_at: datetime | None = None
+    enclosed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +186,15 @@ class BatchLink:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRefusal:
+    """Why an item of a batch was refused when it came last: the code alone, which says nothing of its recipient."""
+
+    number: int
+    kind: Kind
+    refused_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewItem:
     """The place in a batch of a message that is being recorded; the batch itself is kept with its first item."""
 
@@ -188,7 +204,10 @@ class NewItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMessage:
-    """Everything that one acceptance commits. `messages_per_day` is the quota (None: no limit) on `day`."""
+    """
+    Everything that one acceptance commits. `messages_per_day` is the quota (None: no limit) on `day`; `enclosures` are
+    the sealed bytes of those documents that are enclosed.
+    """
 
     message: MessageRecord
     deks: tuple[DekRow, ...]
@@ -196,6 +215,12 @@ class NewMessage:
     day: date
     messages_per_day: int | None
     item: NewItem | None = None
+    enclosures: Mapping[DocumentId, bytes] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a message that would be ours without the bytes of its documents."""
+        if self.enclosures.keys() != {each.document_id for each in self.message.documents if each.enclosed}:
+            raise ValueError("the enclosures are not those of the enclosed documents")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -449,8 +474,9 @@ class AuditedMessage:
     A message with everything that the ledger promises about it, for `gateway verify`.
 
     `reference` is what burnt the message's reference, `keys` those of its documents and of the message that can still
-    be opened; `blobs_erased` the documents whose blob was noted as gone; `leases` when each lease on a delivery ends;
-    `retrievals` the deliveries whose recipient can fetch the copy.
+    be opened; `blobs_erased` the documents whose blob, or enclosure, was noted as gone; `enclosures` the size in bytes
+    of each enclosure that is there; `leases` when each lease on a delivery ends; `retrievals` the deliveries whose
+    recipient can fetch the copy.
     """
 
     message: MessageRecord
@@ -461,6 +487,7 @@ class AuditedMessage:
     leases: Mapping[DeliveryId, datetime]
     retrievals: frozenset[DeliveryId]
     timeline: tuple[TimelineEntry, ...]
+    enclosures: Mapping[DocumentId, int] = field(default_factory=dict)
     batch: BatchRecord | None = None  # that proves the message
 
 
@@ -491,6 +518,7 @@ class Listing(StrEnum):
     TOMBSTONES = "tombstones"  # blobs that may never be committed
     STRAY_REFERENCES = "stray-references"  # by the message they name, which has another reference or is not there
     STRAY_DOCUMENTS = "stray-documents"
+    STRAY_ENCLOSURES = "stray-enclosures"  # of no document, or of one that is not enclosed
     STRAY_DELIVERIES = "stray-deliveries"
     STRAY_ATTEMPTS = "stray-attempts"  # by the delivery they name
     STRAY_RETRIEVALS = "stray-retrievals"  # by the delivery they name

@@ -41,6 +41,7 @@ from gateway.errors import DeliveryError, OutcomeUnknown, Unreachable
 from gateway.records import personal
 from gateway.records.logs import LogBook
 from gateway.records.registrations import Occasion, Reloaded
+from gateway.stores.documents import Documents
 from gateway.stores.files import FileBlobs
 from gateway.stores.ledger import Ledger
 from gateway.stores.local_keys import LocalKeyring
@@ -267,7 +268,7 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
     providers = {"bosa": Provider(), "house-a": Provider()}
     deps = DeliverDeps(
         ledger=ledger,
-        blobs=blobs,
+        documents=Documents(ledger=ledger, blobs=blobs),
         vault=vault,
         destinations={
             name: Destination(adapter=cast("Adapter", provider), attempt_timeout_s=10.0, settle_s=2.0)

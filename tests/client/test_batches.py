@@ -7,9 +7,11 @@ import io
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -135,6 +137,53 @@ async def test_after_a_cut_only_what_is_missing_is_sent_again(
     assert len({item.message_id for item in batch.items}) == 6
     assert caught.value.code == "reference-conflict"
     assert caught.value.members["batchId"] == str(batch.batch_id)
+
+
+async def test_after_a_cut_a_letter_that_was_refused_before_it_is_still_told_why(
+    house_taking: House, write_sender: Callable[..., Path], open_client: Callable[..., GatewayClient]
+) -> None:
+    asked = letters(house_taking, 3)
+    asked[1] = replace(asked[1], category="administrative-fine")
+    now = datetime.now(UTC)  # so that the same letters are the same batch
+    async with breaking_line(house_taking.gateway.intake_port or 0, [1_000_000, 2_000]) as port:
+        file = await asyncio.to_thread(load_sender, write_sender(port))
+        batches = []
+        for _ in range(2):  # over a whole line, then over one that is cut at once
+            async with open_client(file, clock=lambda: now) as gateway:
+                batches.append(await gateway.send_batch(asked, reference="cut-2"))
+    for batch in batches:
+        assert [item.outcome for item in batch.items] == [
+            ItemOutcome.ACCEPTED, ItemOutcome.REFUSED, ItemOutcome.ACCEPTED,
+        ]  # fmt: skip
+        problem = batch.items[1].problem
+        assert problem is not None
+        assert problem.code == "category-not-authorised"
+        assert "administrative-fine" in problem.detail
+    assert batches[0].batch_id == batches[1].batch_id
+
+
+async def test_a_batch_is_looked_at_and_stopped(
+    house_taking: House, write_sender: Callable[..., Path], open_client: Callable[..., GatewayClient]
+) -> None:
+    asked = letters(house_taking, 3)
+    asked[1] = replace(asked[1], category="administrative-fine")
+    file = write_sender(house_taking.gateway.intake_port)
+    async with open_client(await asyncio.to_thread(load_sender, file)) as gateway:
+        sent = await gateway.send_batch(asked, reference="batch-of-three")
+        assert sent.batch_id is not None
+        state = await gateway.batch(sent.batch_id)
+        assert (state.batch_id, state.reference, state.profile) == (sent.batch_id, "batch-of-three", "burgerzaken")
+        assert [item.outcome for item in state.items] == ["accepted", "refused", "accepted"]
+        assert [item.code for item in state.items] == [None, "category-not-authorised", None]
+        assert [item.refused_at is not None for item in state.items] == [False, True, False]
+        assert [item.receipt for item in state.items] == [item.receipt_jws for item in sent.items]
+        assert [item.message_id for item in state.items] == [item.message_id for item in sent.items]
+        stopped = await gateway.cancel_batch(sent.batch_id)
+        assert [item.outcome for item in stopped] == ["cancelled", "refused", "cancelled"]
+        assert [item.status for item in (await gateway.batch(sent.batch_id)).items] == ["cancelled", None, "cancelled"]
+        for ask in (gateway.batch, gateway.cancel_batch):
+            with pytest.raises(Problem, match="not-found"):
+                await ask(uuid4())
 
 
 async def test_every_fault_of_every_letter_is_told_and_nothing_is_sent(

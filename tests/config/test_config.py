@@ -64,6 +64,7 @@ def test_the_least_configuration_has_the_documented_defaults(
         ledger=f"sqlite://{tmp_path}/state/ledger.db",
         blobs=f"file://{tmp_path}/state/blobs",
         keyring=f"local:{tmp_path}/state/keyring",
+        enclose_up_to_bytes=131_072,
     )
     assert config.client_cas == (
         ClientCa(name="ca-a", file=tmp_path / "ca-a.pem", crl_file=tmp_path / "ca-a.crl", revocation="hard-fail"),
@@ -126,6 +127,8 @@ def test_providers_have_the_documented_defaults(loaded: Callable[[Mapping[str, A
         ({"stores/ledger": "sqlite:///data/l.db"}, lambda c: c.stores.ledger, "sqlite:///data/l.db"),
         ({"stores/blobs": "file:../b"}, lambda c: c.stores.blobs, "file://{above}/b"),
         ({"stores/keyring": "local:/k"}, lambda c: c.stores.keyring, "local:/k"),
+        ({"stores/enclose_up_to_bytes": 0}, lambda c: c.stores.enclose_up_to_bytes, 0),
+        ({"stores/enclose_up_to_bytes": 524_288}, lambda c: c.stores.enclose_up_to_bytes, 524_288),
         ({"limits/created_at_past": "P1DT2H3M4S"}, lambda c: c.limits.created_at_past, timedelta(seconds=93_784)),
         ({"retry/first_delay_s": 2}, lambda c: c.retry, RetryRules(first_delay_s=2.0)),
         ({"polling/read_status_s": [1, 2.5]}, lambda c: c.polling, PollRules(read_status_s=(1.0, 2.5))),
@@ -259,6 +262,8 @@ MISTAKES: list[tuple[Values, str, str]] = [
     ({"workers/lease_s": 5, "workers/poll_s": 5}, "workers.poll_s", "shorter than lease_s"),
     ({"limits/requests_in_flight": 1001}, "limits.requests_in_flight", "not be more than connections"),
     ({"limits/questions_in_flight": 0}, "limits.questions_in_flight", "from 1 to 100000"),
+    ({"stores/enclose_up_to_bytes": -1}, "stores.enclose_up_to_bytes", "from 0 to 524288"),
+    ({"stores/enclose_up_to_bytes": 524_289}, "stores.enclose_up_to_bytes", "from 0 to 524288"),
     ({"limits/sender_requests_per_s": 0}, "limits.sender_requests_per_s", "from 0.01 to 100000"),
     ({"limits/sender_burst": 0}, "limits.sender_burst", "from 1 to 1000000"),
     ({"limits/bytes_in_flight": 30_606_207}, "limits.bytes_in_flight", "as large as may be, so at least 30606208"),

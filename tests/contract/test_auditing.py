@@ -177,6 +177,7 @@ async def test_what_the_ledger_wrote_itself_has_no_strays(ledger: Ledger, record
     for what in (
         Listing.STRAY_REFERENCES,
         Listing.STRAY_DOCUMENTS,
+        Listing.STRAY_ENCLOSURES,
         Listing.STRAY_DELIVERIES,
         Listing.STRAY_ATTEMPTS,
         Listing.STRAY_RETRIEVALS,

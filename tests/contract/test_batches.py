@@ -12,7 +12,7 @@ import pytest
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.errors import Kind, Refusal
 from gateway.stores.ledger import Ledger
-from gateway.stores.model import BatchLink, BatchRecord, NewItem, NewMessage
+from gateway.stores.model import BatchLink, BatchRecord, ItemRefusal, NewItem, NewMessage
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Store
@@ -174,3 +174,72 @@ async def test_the_walk_tells_the_batch_that_proves_a_message(ledger: Ledger, re
         one.message.message_id: batch,
         other.message.message_id: batch,
     }
+
+
+# ── Items that were refused ──
+
+
+def refused(number: int, kind: Kind = Kind.DOCUMENT_MISMATCH, *, at: datetime = NOW) -> ItemRefusal:
+    return ItemRefusal(number=number, kind=kind, refused_at=at)
+
+
+async def test_why_an_item_was_refused_stays_readable_and_the_last_time_holds(ledger: Ledger, records: Any) -> None:
+    batch, new = a_batch(), records.new()
+    await ledger.record(item_of(batch, 2, new))
+    assert await ledger.batch_refusals(batch.batch_id) == []
+    # As whoever signed the batch anew calls it: what is meant is the one in force.
+    again = replace(batch, batch_id=uuid4(), part=b"<Batch>signed later</Batch>")
+    await ledger.note_refusals(again, [refused(3), refused(1, Kind.RECIPIENT_NOT_AUTHORISED)])
+    assert await ledger.batch_refusals(batch.batch_id) == [refused(1, Kind.RECIPIENT_NOT_AUTHORISED), refused(3)]
+    assert await ledger.batch_refusals(again.batch_id) == []
+    assert await ledger.batch_links(batch.batch_id) == [linked(2, new)]
+    later = refused(3, Kind.QUOTA_EXCEEDED, at=NOW + timedelta(hours=1))
+    await ledger.note_refusals(batch, [later])
+    await ledger.note_refusals(batch, [])
+    assert await ledger.batch_refusals(batch.batch_id) == [refused(1, Kind.RECIPIENT_NOT_AUTHORISED), later]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_an_item_that_was_refused_is_accepted_later_and_never_again_refused(
+    ledger: Ledger, records: Any, *, is_new: bool
+) -> None:
+    batch, new = a_batch(), records.new()
+    await ledger.record(item_of(batch, 1, records.new()))
+    await ledger.note_refusals(batch, [refused(2), refused(3)])
+    link = linked(2, new, is_proof=is_new)
+    if is_new:
+        await ledger.record(item_of(batch, 2, new))
+    else:
+        await ledger.record(new)
+        assert await ledger.link_item(batch, link) == link
+    assert await ledger.batch_refusals(batch.batch_id) == [refused(3)]
+    await ledger.note_refusals(batch, [refused(1), refused(2)])
+    assert await ledger.batch_refusals(batch.batch_id) == [refused(3)]
+    assert (await ledger.batch_links(batch.batch_id))[1:] == [link]
+    assert await ledger.proving_batch(new.message.message_id) == (batch if is_new else None)
+
+
+async def test_a_refusal_alone_makes_no_batch(ledger: Ledger, records: Any) -> None:
+    batch = a_batch()
+    await ledger.note_refusals(batch, [refused(1)])
+    assert await ledger.find_batch(SENDER, "burgerzaken", "batch-1") is None
+    assert await ledger.batch_refusals(batch.batch_id) == []
+    # Nor is anything noted with another batch that has the reference.
+    await ledger.record(item_of(batch, 1, records.new()))
+    await ledger.note_refusals(a_batch(), [refused(2)])
+    assert await ledger.batch_refusals(batch.batch_id) == []
+
+
+async def test_an_item_refused_and_accepted_at_once_is_accepted(ledger: Ledger, records: Any) -> None:
+    batch = a_batch()
+    await ledger.record(item_of(batch, 500, records.new()))
+    news = [records.new() for _ in range(8)]
+    numbers = range(1, len(news) + 1)
+    await asyncio.gather(
+        *(ledger.record(item_of(batch, number, new)) for number, new in zip(numbers, news, strict=True)),
+        *(ledger.note_refusals(batch, [refused(number) for number in reversed(numbers)]) for _ in range(4)),
+    )
+    assert await ledger.batch_refusals(batch.batch_id) == []
+    assert (await ledger.batch_links(batch.batch_id))[:-1] == [
+        linked(number, new) for number, new in zip(numbers, news, strict=True)
+    ]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-import gateway.accept
+import gateway.accept.taking
 import gateway.app
 import gateway.deliver
 import gateway.house
@@ -113,7 +113,7 @@ def _instrument(wire: Wire, races: Races) -> None:
         return await in_thread(blobs, carrying_label(step), *args)
 
     stand_in(FileBlobs, "_in_thread", with_label)
-    _label(gateway.accept, "spool", lambda order: f"{order.signed.message.reference}:in")
+    _label(gateway.accept.taking, "spool", lambda order: f"{order.signed.message.reference}:in")
     for verb in ("run", "erase_due", "remove_orphans"):
         _label_method(Sweeper, verb, "sweeper")
     open_letter = gateway.deliver.open_letter

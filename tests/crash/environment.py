@@ -24,6 +24,7 @@ SENDER: Final = "0406798006"
 PROFILE: Final = "burgerzaken"
 KEPT: Final = timedelta(days=1)  # how long copies and what could not be delivered are kept; the shortest there is
 WATCHED: Final = timedelta(days=6)  # how long a posted letter is asked about
+ENCLOSED_BYTES: Final = 30_000  # what a document of the story may have, sealed, to lie in the ledger
 _CALL: Final = {"attempt_timeout_s": 8.0, "connect_timeout_s": 6.0, "settle_s": 1.0}
 _LOCALHOST: Final = "127.0.0.1"
 
@@ -99,6 +100,7 @@ class Environment:
             "ledger": self.ledger,
             "blobs": f"file://{self.blobs}",
             "keyring": f"local:{self.folder / 'keyring.json'}",
+            "enclose_up_to_bytes": ENCLOSED_BYTES,
         }
         ebox, house = values["providers"]["bosa"], values["providers"]["house-a"]
         for key in ("base_url", "token_url", "federation_url", "partition_url"):

@@ -22,7 +22,8 @@ READS: Final = frozenset(
         "kek", "kek_for", "index_keys", "dek", "log_key", "find_reference", "quota_use", "is_suspended",
         "find_dossiers", "message", "messages_by_id", "messages", "timeline", "evidence", "events", "to_decide", "late",
         "queue_depths", "retrieval", "due_erasures", "blobs_to_erase", "registration_number", "registration_in_force",
-        "live_uses", "noted_providers", "suspensions",
+        "live_uses", "noted_providers", "suspensions", "find_batch", "batch", "batch_links", "batch_refusals",
+        "proving_batch",
     }
 )  # fmt: skip
 _UNTOUCHED: Final = frozenset({"now", "close"})
@@ -83,6 +84,8 @@ def label_of(verb: str, args: tuple[Any, ...]) -> str:
         return "-"
     if verb == "record":
         return str(args[0].message.reference)
+    if verb in ("link_item", "note_refusals"):
+        return str(args[0].reference)
     if verb == "destroy_keys":
         return str(args[0].reference)
     return LABEL.get()

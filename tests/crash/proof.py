@@ -26,19 +26,20 @@ from gateway.domain.ids import EnterpriseNumber, sender_uuid
 from gateway.domain.message import Channel
 from gateway.domain.retention import CopyState
 from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Kind
 from gateway.house import fresh_id
 from gateway.integrity.command import verify_stores
 from gateway.integrity.findings import Grade, grade_of
 from gateway.simulators.records import Records
 from gateway.simulators.serve import Simulators
+from gateway.stores.documents import Documents
 from gateway.stores.files import FileBlobs
 from gateway.stores.ledger import Ledger
 from gateway.stores.local_keys import LocalKeyring
 from gateway.stores.model import DocumentRecord, MessageFilter, MessageRecord
-from tests.crash.environment import SENDER, Environment
+from tests.crash.environment import PROFILE, SENDER, Environment
 from tests.crash.ledgers import open_in_run
-from tests.crash.scenario import Story, Written
+from tests.crash.scenario import BATCH, ITEMS, REFUSED_ITEM, Story, Written
 from tests.crash.speeding import SharedClock
 
 _MANY: Final = 500
@@ -75,7 +76,7 @@ class Opened:
         sender_id = sender_uuid(record.sender)
         dek = await self.vault.open_dek(row, sender_id)
         pieces = unseal(
-            self.blobs.open(document.document_id),
+            Documents(ledger=self.ledger, blobs=self.blobs).open(document),
             dek.key,
             expect_blob_id=document.document_id,
             expect_dek_id=document.dek_id,
@@ -113,6 +114,7 @@ async def _after_death(environment: Environment, clock: SharedClock, snapshot: S
         for record in await opened.messages():
             _nobody_is_forgotten(record, story)
             await _documents_are_whole(record, opened, story)
+            await _is_proved(record, opened, story)
             if record.copy_state is CopyState.ERASED:
                 snapshot.erased.add(record.message_id)
             snapshot.destroyed |= {
@@ -171,6 +173,13 @@ async def _documents_are_whole(record: MessageRecord, opened: Opened, story: Sto
             story.wrong("what was accepted can be read", f"{record.reference}: another size")
 
 
+async def _is_proved(record: MessageRecord, opened: Opened, story: Story) -> None:
+    """A letter that came in a batch is proved by it from its commit on; one that came alone by itself."""
+    batch = await opened.ledger.proving_batch(record.message_id)
+    if (None if batch is None else batch.reference) != (BATCH if record.reference in ITEMS else None):
+        story.wrong("a batch proves its items", f"{record.reference} is proved by {batch and batch.reference}")
+
+
 # ── At the end ──
 
 
@@ -189,6 +198,8 @@ async def after_all(
             _nobody_is_forgotten(record, story)
             await _documents_are_whole(record, opened, story)
             await _told_once(record, opened, story)
+            await _is_proved(record, opened, story)
+        await _batches_are_whole(records, opened, story)
         await _counted(records, opened, clock, story)
         await _feed_is_whole(records, opened, story)
         await _stays_gone(records, snapshot, opened, story)
@@ -260,6 +271,26 @@ def _each_once(records: Sequence[MessageRecord], keys: Counter[str], story: Stor
         documents = tuple(each.sha256.hex() for each in record.documents if each.kind == "document")
         if documents != written.digests:
             story.wrong("a receipt names what was sent", f"{record.reference} in the ledger")
+        if tuple(each.enclosed for each in record.documents if each.kind == "document") != written.enclosed:
+            story.wrong("small documents lie in the ledger", record.reference)
+
+
+async def _batches_are_whole(records: Sequence[MessageRecord], opened: Opened, story: Story) -> None:
+    """Each item stands for its letter in both batches, proved by the first, and the other one for its refusal."""
+    ids = {record.reference: record.message_id for record in records}
+    for reference, is_proof in ((BATCH, True), (f"{BATCH}-again", False)):
+        batch = await opened.ledger.find_batch(EnterpriseNumber(SENDER), PROFILE, reference)
+        if batch is None:
+            story.wrong("a batch stays", f"{reference} is not there")
+            continue
+        links = {
+            link.number: (link.message_id, link.is_proof) for link in await opened.ledger.batch_links(batch.batch_id)
+        }
+        if links != {number: (ids.get(each), is_proof) for each, number in ITEMS.items()}:
+            story.wrong("each item is one letter", f"{reference} has items {sorted(links)}")
+        refusals = [(each.number, each.kind) for each in await opened.ledger.batch_refusals(batch.batch_id)]
+        if refusals != [(REFUSED_ITEM, Kind.CATEGORY_NOT_AUTHORISED)]:
+            story.wrong("a refusal stays readable", f"{reference} has {refusals}")
 
 
 async def _told_once(record: MessageRecord, opened: Opened, story: Story) -> None:
@@ -315,6 +346,7 @@ def _nothing_left_over(records: Sequence[MessageRecord], environment: Environmen
         for record in records
         if record.copy_state is not CopyState.ERASED
         for document in record.documents
+        if not document.enclosed
     }
     found = {file.name for file in environment.blobs.glob("*/*")}
     if found != needed:

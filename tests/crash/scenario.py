@@ -1,10 +1,13 @@
 """
-The one story of every run: nine letters that meet everything a letter can meet, through kills and faults, to the end.
+The one story of every run: letters that meet everything a letter can meet, through kills and faults, to the end.
 
-1. All letters are handed over at once, and handed over again until there is a receipt.
+1. All letters are handed over at once, nine alone and three in a batch with one that is refused, and handed over again
+   until there is a receipt. One of those, and the batch, are then handed over once more.
 2. Each is delivered, refused, or put before a person; one is sent again by its sender.
 3. Two days pass: what was kept a day is erased, while the print house is still asked about its letters.
 4. A week passes: nothing is left to do. The gateway is asked to stop.
+
+Small documents lie in the ledger, enclosed in their letter; large ones are blobs. A letter may have both.
 
 Whenever the gateway dies, another is started, without a plan, on what the first one left. Meanwhile the recipient of
 the letter `wavering` withdraws consent to the e-Box: whoever sends that letter anew would then send it on paper too.
@@ -14,8 +17,10 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import random
 import signal
 import socket
+import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -25,20 +30,23 @@ import aiohttp
 
 from gateway.client.answers import MessageState, has_settled
 from gateway.client.api import GatewayClient, Sent
+from gateway.client.batch import ItemOutcome, ItemSent
 from gateway.client.letter import Document, Letter
 from gateway.client.problems import ClientError
 from gateway.client.retrying import RetryRules
 from gateway.client.sender import SenderProfile
 from gateway.client.transport import CallTiming
+from gateway.crypto.receipts import Receipt
+from gateway.crypto.sealing import sealed_size
 from gateway.demo.letters import letter_pdf
-from gateway.domain.ids import EnterpriseNumber, Ssin
+from gateway.domain.ids import EnterpriseNumber, MessageId, Ssin
 from gateway.domain.message import Channel, PostalAddress, Recipient
 from gateway.domain.status import MessageStatus
 from gateway.simulators import magic
 from gateway.simulators.faults import FAULTS
 from gateway.simulators.records import Outcome, Records
 from gateway.simulators.serve import Simulators
-from tests.crash.environment import KEPT, Environment
+from tests.crash.environment import ENCLOSED_BYTES, KEPT, Environment
 from tests.crash.nursery import Nursery
 from tests.crash.points import KILLS, Plan
 from tests.crash.races import WENT_THROUGH
@@ -54,17 +62,29 @@ _TIMING: Final = CallTiming(verdict_wait_s=0.3)
 _LOOK_S: Final = 0.1
 _SLOW_ANSWER_S: Final = 4.0 / SPEED  # longer than it takes until a letter is tried again
 _AGAIN: Final = "box"
+_SMALL, _LARGE = "s", "L"  # a letter's documents, each by its size
+_LARGE_LINES: Final = 150
+BATCH: Final = "batch"
+ITEMS: Final[Mapping[str, int]] = {"batch-first": 1, "batch-middle": 3, "batch-last": 4}
+"""The letters that come in a batch, and their numbers in it."""
+REFUSED_ITEM: Final = 2
+_NOT_GRANTED: Final = "administrative-fine"
 _MAKES: Final = frozenset({"publish", "create"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A letter, and what must become of it: its status, and how many copies the providers took over."""
+    """
+    A letter, and what must become of it: its status, and how many copies the providers took over.
+
+    `enclosed` tells which of its documents lie in the ledger.
+    """
 
     letter: Letter
     status: MessageStatus
     copies: int
     digests: tuple[str, ...]
+    enclosed: tuple[bool, ...]
 
     @property
     def reference(self) -> str:
@@ -78,9 +98,9 @@ def _written(
     copies: int,
     recipient: Recipient,
     *,
-    documents: int = 1,
+    documents: str = _SMALL,
 ) -> Written:
-    contents = [letter_pdf(f"Brief {reference}", [f"Stuk {number}."]) for number in range(documents)]
+    contents = [_content(reference, number, size) for number, size in enumerate(documents)]
     address = PostalAddress(
         name="Jan Peeters", street="Kerkstraat", house_number="12", postcode="9000", municipality="Gent", country="BE"
     )
@@ -97,7 +117,17 @@ def _written(
         retention=KEPT,
     )
     digests = tuple(hashlib.sha256(each).hexdigest() for each in contents)
-    return Written(letter=letter, status=status, copies=copies, digests=digests)
+    enclosed = tuple(size == _SMALL for size in documents)
+    if enclosed != tuple(sealed_size(len(each)) <= ENCLOSED_BYTES for each in contents):
+        raise ValueError(f"the documents of {reference} have other sizes than the story has it")
+    return Written(letter=letter, status=status, copies=copies, digests=digests, enclosed=enclosed)
+
+
+def _content(reference: str, number: int, size: str) -> bytes:
+    """Return a PDF like no other; a large one is full of words that nobody can make shorter."""
+    dice = random.Random(f"{reference} {number}")
+    words = ["".join(dice.choices(string.ascii_letters, k=70)) for _ in range(_LARGE_LINES if size == _LARGE else 0)]
+    return letter_pdf(f"Brief {reference}", [f"Stuk {number}.", *words])
 
 
 def _citizen(number: str) -> Recipient:
@@ -107,17 +137,44 @@ def _citizen(number: str) -> Recipient:
 def letters() -> tuple[Written, ...]:
     """Write every letter of the story."""
     return (
-        _written("box", [_E], _D, 1, _citizen(magic.CITIZEN_FINE)),
-        _written("paper", [_P], _D, 1, _citizen(magic.CITIZEN_FINE), documents=2),
+        _written("box", [_E], _D, 1, _citizen(magic.CITIZEN_FINE), documents=_LARGE),
+        _written("paper", [_P], _D, 1, _citizen(magic.CITIZEN_FINE), documents=_SMALL + _LARGE),
         _written("fallback", [_E, _P], _D, 1, _citizen(magic.CITIZEN_NO_CONSENT)),
         _written("refused", [_E], _U, 0, _citizen(magic.CITIZEN_REFUSED)),
         # Answered 504 although it was taken over; a second look settles the first, and nobody can settle the other.
         _written("lost", [_E], _D, 1, _citizen(magic.CITIZEN_DOUBT)),
-        _written("doubt", [_C], _N, 1, Recipient(enterprise_number=EnterpriseNumber(magic.ENTERPRISE_DOUBT))),
+        _written(
+            "doubt",
+            [_C],
+            _N,
+            1,
+            Recipient(enterprise_number=EnterpriseNumber(magic.ENTERPRISE_DOUBT)),
+            documents=_LARGE + _SMALL,
+        ),
         _written("wavering", [_E, _P], _D, 1, _citizen(WAVERING)),
-        _written("late", [_E], _D, 1, _citizen(magic.CITIZEN_FINE)),
+        _written("late", [_E], _D, 1, _citizen(magic.CITIZEN_FINE), documents=_LARGE),
         _written("stalled", [_E], _D, 1, _citizen(STALLED)),
+        *(_written(reference, [_E], _D, 1, _citizen(magic.CITIZEN_FINE)) for reference in ITEMS),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What the gateway told a sender of a letter that it took over; the signature of the receipt was verified."""
+
+    reference: str
+    message_id: MessageId
+    receipt: Receipt
+    receipt_jws: str
+
+    @classmethod
+    def of(cls, sent: Sent) -> "Promise":
+        return cls(
+            reference=sent.reference,
+            message_id=sent.message_id,
+            receipt=sent.receipt,
+            receipt_jws=sent.receipt_jws,
+        )
 
 
 @dataclass(kw_only=True)
@@ -125,8 +182,8 @@ class Story:
     """What came of a run, as everybody outside the gateway saw it."""
 
     written: Sequence[Written]
-    sent: dict[str, Sent] = field(default_factory=dict)
-    sent_again: list[Sent] = field(default_factory=list)
+    sent: dict[str, Promise] = field(default_factory=dict)
+    sent_again: list[Promise] = field(default_factory=list)
     points: list[tuple[str, str, int, str]] = field(default_factory=list)
     races: list[tuple[str, str]] = field(default_factory=list)
     hit: bool = False
@@ -274,7 +331,9 @@ class Telling:
         async with self._client(sender) as client:
             async with asyncio.TaskGroup() as group:
                 for written in self.story.written:
-                    group.create_task(self._hand_over(client, written))
+                    if written.reference not in ITEMS:
+                        group.create_task(self._hand_over(client, written))
+                group.create_task(self._hand_over_batch(client))
                 group.create_task(self._ask_readiness())
             await self._until(client, has_settled)
             self.clock.leap(KEPT * 2)
@@ -292,9 +351,35 @@ class Telling:
         return GatewayClient(sender, timing=_TIMING, retry=_PATIENT, clock=self.clock, sleep=sleep)
 
     async def _hand_over(self, client: GatewayClient, written: Written) -> None:
-        self.story.sent[written.reference] = await client.send(written.letter)
+        self.story.sent[written.reference] = Promise.of(await client.send(written.letter))
         if written.reference == _AGAIN:
-            self.story.sent_again.append(await client.send(written.letter))
+            self.story.sent_again.append(Promise.of(await client.send(written.letter)))
+
+    async def _hand_over_batch(self, client: GatewayClient) -> None:
+        """Hand the batch over, and its letters once more in another batch: then the gateway has had them all."""
+        letters = [each.letter for each in self.story.written if each.reference in ITEMS]
+        letters.insert(REFUSED_ITEM - 1, replace(letters[0], reference="not-granted", category=_NOT_GRANTED))
+        first = await client.send_batch(letters, reference=BATCH)
+        self.story.sent |= {each.reference: each for each in self._promises(first.items, ItemOutcome.ACCEPTED)}
+        again = await client.send_batch(letters, reference=f"{BATCH}-again")
+        self.story.sent_again += self._promises(again.items, ItemOutcome.REPEATED)
+
+    def _promises(self, items: Sequence[ItemSent], outcome: ItemOutcome) -> list[Promise]:
+        """Return what was promised of the items, of which each must have the outcome but the one that is refused."""
+        promises = []
+        for number, item in enumerate(items, start=1):
+            if item.outcome is not (ItemOutcome.REFUSED if number == REFUSED_ITEM else outcome):
+                self.story.wrong("each item has its outcome", f"{item.reference} is {item.outcome}")
+            if item.message_id is not None and item.receipt is not None and item.receipt_jws is not None:
+                promises.append(
+                    Promise(
+                        reference=item.reference,
+                        message_id=item.message_id,
+                        receipt=item.receipt,
+                        receipt_jws=item.receipt_jws,
+                    )
+                )
+        return promises
 
     async def _ask_readiness(self) -> None:
         """Ask once whether the gateway is ready, which takes a document the whole way; whatever comes of it."""
@@ -321,7 +406,7 @@ class Telling:
 
     async def _until_swept(self) -> None:
         """Return when nothing is left to sweep: only the blobs of the doubtful letter, no temporary file."""
-        wanted = sum(len(each.digests) for each in self.story.written if each.status is _N)
+        wanted = sum(each.enclosed.count(False) for each in self.story.written if each.status is _N)
         while len(await asyncio.to_thread(blob_names, self._environment)) > wanted:  # noqa: ASYNC110 -- another process
             await asyncio.sleep(_LOOK_S)
 

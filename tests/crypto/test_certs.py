@@ -337,6 +337,22 @@ def test_what_is_no_certificate_is_unreadable(certs: Path) -> None:
         assert caught.value.rule is Rule.UNREADABLE
 
 
+def test_a_certificate_read_before_is_not_read_again_and_what_is_unreadable_never_is(certs: Path) -> None:
+    der = load_certificates(certs / "gemeente.pem")[0].public_bytes(Encoding.DER)
+    assert parse_certificate(der) is parse_certificate(bytes(bytearray(der)))
+    for _ in range(2):
+        with pytest.raises(CertificateRejected):
+            parse_certificate(der[:-1])
+
+
+def test_a_large_certificate_is_read_and_not_kept(new_authority: NewAuthority) -> None:
+    padding = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x04\x82\x20\x00" + bytes(8192))
+    large = new_authority().leaf([(padding, False)]).public_bytes(Encoding.DER)
+    first, second = parse_certificate(large), parse_certificate(large)
+    assert first == second
+    assert first is not second
+
+
 def test_the_pin_is_the_digest_of_the_public_key_in_der(new_authority: NewAuthority) -> None:
     # RFC 8032, 7.1, test 1, in the SubjectPublicKeyInfo of RFC 8410.
     secret = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")

@@ -4,6 +4,7 @@ import subprocess
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import xmlsec
@@ -11,13 +12,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from lxml import etree
 
-from gateway.crypto.manifest import MESSAGE_ROOT, read_message
-from gateway.crypto.schema import read_schema
+from gateway.crypto.manifest import read_message
 from gateway.crypto.signing import SigningKey, sign_message
-from gateway.crypto.xmlsig import verify_enveloped
-from gateway.domain.ids import EnterpriseNumber
 from gateway.domain.message import Message
-from gateway.errors import Kind, Refusal
+
+if TYPE_CHECKING:
+    from tests.plugins.second_opinion import agreed
+else:
+    from second_opinion import agreed
 
 NS = "urn:document-gateway:message:1"
 DS = "http://www.w3.org/2000/09/xmldsig#"
@@ -82,13 +84,7 @@ class Party:
 
 
 def accepted(body: bytes, signer: Party) -> Message:
-    def check(number: EnterpriseNumber, certificate: x509.Certificate) -> None:
-        if (number, certificate) != ("0406798006", signer.certificate):
-            raise Refusal(Kind.SIGNER_MISMATCH, "not registered")
-
-    schema = read_schema("message.xsd")
-    signed = verify_enveloped(body, schema=schema, root_name=MESSAGE_ROOT, signer=check)
-    return read_message(signed.root, allow_test_ssin=True)
+    return read_message(agreed(body, signer.certificate).root, allow_test_ssin=True)
 
 
 def signature_of(root: etree._Element) -> etree._Element:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from joserfc import jws
 
 from gateway.crypto.dialects import Dialect, pointer_in, read_stored, sign_in, verify_message
 from gateway.crypto.jwssig import algorithms_of, verify_compact
@@ -228,6 +229,17 @@ def test_a_key_without_an_algorithm_does_not_sign(gemeente: Signer) -> None:
     sign_in(Dialect.XML, a_message(), p521.key, p521.certificate)
     with pytest.raises(ValueError, match="not the key of the certificate"):
         sign_in(Dialect.JWS, a_message(), gemeente.key, p521.certificate)
+
+
+def test_a_payload_other_than_the_one_that_was_read_is_not_believed(
+    gemeente: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = message_json(a_message())
+    other = jws.CompactSignature({}, json.dumps(payload | {"reference": "another"}).encode())
+    monkeypatch.setattr(jws, "deserialize_compact", lambda *_args, **_named: other)
+    with pytest.raises(Refusal, match="not the payload that was checked") as caught:
+        verify_compact(forge_token(payload, gemeente), content="message+json", signer=anybody)
+    assert caught.value.kind is Kind.SIGNATURE_INVALID
 
 
 def test_only_the_verified_payload_and_its_certificate_come_back(gemeente: Signer) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import aiohttp
+import apsw
 import pytest
 import tomli_w
 from prometheus_client.parser import text_string_to_metric_families
@@ -168,6 +169,13 @@ class Bench:
     def blob_file(self, blob_id: object) -> Path:
         root = Path(unquote(urlsplit(self.house.config.stores.blobs).path))
         return root / str(blob_id)[-3:] / str(blob_id)
+
+    def document_ids(self) -> set[UUID]:
+        """Return the documents whose sealed bytes are there, as a blob or enclosed in the ledger."""
+        connection = apsw.Connection(unquote(urlsplit(self.house.config.stores.ledger).path))
+        enclosed: list[Any] = connection.execute("SELECT document_id FROM enclosure").fetchall()
+        connection.close()
+        return {UUID(name) for name in self.blob_names()} | {UUID(bytes=document_id) for (document_id,) in enclosed}
 
     async def keys_left(self, record: MessageRecord) -> list[bool]:
         """Tell for each document of a message whether its data key is still there."""

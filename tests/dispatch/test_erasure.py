@@ -21,10 +21,18 @@ def erased(record: Any) -> bool:
     return bool(record.copy_state == CopyState.ERASED)
 
 
+@pytest.fixture(params=[0, 131_072], ids=["as blobs", "enclosed"])
+async def bench(make_bench: Any, request: pytest.FixtureRequest) -> Any:
+    """A gateway where every document is a blob, or where the sender's are enclosed in the ledger."""
+    return await make_bench(
+        change=lambda values: values.setdefault("stores", {}).update(enclose_up_to_bytes=request.param)
+    )
+
+
 async def gone(bench: Any, record: Any) -> None:
-    """Wait until no file of a message is left, and check that no key is."""
-    names = {str(document.document_id) for document in record.documents}
-    await bench.until(record.message_id, lambda _: not names & bench.blob_names(), leaping=False)
+    """Wait until no document of a message is left, and check that no key is."""
+    own = {document.document_id for document in record.documents}
+    await bench.until(record.message_id, lambda _: not own & bench.document_ids(), leaping=False)
     assert await bench.keys_left(record) == [False] * len(record.documents)
 
 
@@ -44,8 +52,8 @@ async def test_every_document_goes_and_those_of_other_letters_stay(bench: Any) -
     stays = await bench.record(await bench.send(deliver_not_before=days_ahead(3)))
     message = await bench.sender.accepted(contents, channels=("ebox-citizen",))
     await bench.sender.until(message, lambda view: view["copy"]["state"] == "erased")
-    left = {str(document.document_id) for document in stays.documents}
-    await bench.until(stays.message_id, lambda _: bench.blob_names() == left, leaping=False)
+    left = {document.document_id for document in stays.documents}
+    await bench.until(stays.message_id, lambda _: bench.document_ids() == left, leaping=False)
     assert await bench.keys_left(stays) == [True]
 
 
@@ -79,8 +87,7 @@ async def test_what_could_not_be_delivered_is_kept_for_the_sender_to_think_about
     assert record.status == "undeliverable"
     assert record.copy_state == CopyState.AWAITING_ERASURE
     assert record.copy_until == record.deliveries[0].status_at + UNDELIVERED_FOR
-    names = {str(document.document_id) for document in record.documents}
-    assert names <= bench.blob_names()
+    assert {document.document_id for document in record.documents} <= bench.document_ids()
     assert await bench.keys_left(record) == [True]
     await bench.settled(later)
     await gone(bench, await bench.until(record.message_id, erased))
@@ -109,7 +116,7 @@ async def test_a_letter_in_doubt_is_kept_however_long_nobody_decides(bench: Any)
     await bench.until(later, erased)
     record = await bench.record(record.message_id)
     assert (record.copy_state, await bench.keys_left(record)) == (CopyState.IN_DELIVERY, [True])
-    assert {str(document.document_id) for document in record.documents} <= bench.blob_names()
+    assert {document.document_id for document in record.documents} <= bench.document_ids()
 
 
 async def fetched(bench: Any) -> bytes:

@@ -129,17 +129,23 @@ async def test_workers_that_stop_finish_what_runs_and_begin_nothing_new(bench: A
 # ── A letter that cannot be opened ──
 
 
-def flip_a_byte(file: Any) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 async def poisoned(bench: Any, channel: str) -> Any:
-    """Accept a letter for later and damage its file, as a failing disk would."""
+    """Accept a letter for later and damage its document, as a failing disk would."""
     at = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
     record = await bench.record(await bench.send(bench.own_pdf(0), channels=(channel,), deliver_not_before=at))
-    flip_a_byte(bench.blob_file(record.documents[0].document_id))
+    (document,) = record.documents
+    if document.enclosed:
+        damaged = flipped(await bench.ledger.enclosure(document.document_id))
+        change = ("UPDATE enclosure SET sealed = ? WHERE document_id = ?", (damaged, document.document_id.bytes))
+        await bench.ledger._writer.run(lambda connection: connection.execute(*change))
+    else:
+        file = bench.blob_file(document.document_id)
+        file.write_bytes(flipped(file.read_bytes()))
     bench.clock.leap_to(at)
     return record
 
@@ -153,7 +159,13 @@ async def others_arrive(bench: Any, channel: str) -> None:
 
 
 @pytest.mark.parametrize("channel", ["ebox-citizen", "print"])
-async def test_a_damaged_letter_stops_no_other_and_ends_at_a_person(bench: Any, caplog: Any, channel: str) -> None:
+@pytest.mark.parametrize("limit_bytes", [0, 131_072], ids=["a blob", "enclosed"])
+async def test_a_damaged_letter_stops_no_other_and_ends_at_a_person(
+    make_bench: Any, caplog: Any, channel: str, limit_bytes: int
+) -> None:
+    bench = await make_bench(
+        change=lambda values: values.setdefault("stores", {}).update(enclose_up_to_bytes=limit_bytes)
+    )
     record = await poisoned(bench, channel)
     await others_arrive(bench, channel)
     await assert_given_up(bench, record, caplog, "SealBroken")

@@ -20,11 +20,11 @@ MEGABYTE = 1_048_576
 
 
 def on(disk: Disk, store: str, keep_free_bytes: int) -> Callable[[dict[str, Any]], None]:
-    """Return the change of the configuration that puts a store onto the disk."""
+    """Return the change of the configuration that puts a store onto the disk, where every document is a blob."""
     uris = {"blobs": f"file://{disk.folder}/blobs", "ledger": f"sqlite://{disk.folder}/ledger/ledger.db"}
 
     def change(values: dict[str, Any]) -> None:
-        values.setdefault("stores", {})[store] = uris[store]
+        values.setdefault("stores", {}).update({store: uris[store], "enclose_up_to_bytes": 0})
         values.setdefault("limits", {})["keep_free_bytes"] = keep_free_bytes
 
     return change
@@ -173,7 +173,7 @@ async def test_after_a_failed_fsync_the_file_is_discarded_and_never_synced_again
 async def test_a_failed_fsync_of_a_document_is_a_503_and_the_same_message_is_taken_over_next(
     make_house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = await make_house()
+    house = await make_house(lambda values: values.setdefault("stores", {}).update(enclose_up_to_bytes=0))
     sender = await house.sender()
     syncs = Syncs(tmp_path / "state" / "blobs", monkeypatch)
     syncs.failures = 1

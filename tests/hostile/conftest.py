@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
 from lxml import etree
 
-from gateway.crypto.manifest import MESSAGE_ROOT, read_message, write_message
-from gateway.crypto.schema import read_schema
-from gateway.crypto.xmlsig import verify_enveloped
+from gateway.crypto.manifest import read_message, write_message
 from gateway.domain.ids import EnterpriseNumber, Ssin
 from gateway.domain.message import (
     Channel,
@@ -24,12 +21,13 @@ from gateway.domain.message import (
     PrintProduct,
     Recipient,
 )
-from gateway.errors import Kind, Refusal
 
 if TYPE_CHECKING:
     from tests.plugins.forging import Signer, load_signer
+    from tests.plugins.second_opinion import agreed
 else:
     from forging import Signer, load_signer
+    from second_opinion import agreed
 
 HONEST = Message(
     gateway="gateway.example.be",
@@ -137,15 +135,9 @@ def belasting(certs: Path) -> Signer:
 
 @pytest.fixture(scope="session")
 def judge() -> Judge:
-    """Read a signed message of a sender who has registered one certificate; raises the Refusal."""
+    """Read a signed message of a sender who has registered one certificate, and signxml agrees; raises the Refusal."""
 
     def read(body: bytes, registered: Signer) -> Message:
-        def check(number: EnterpriseNumber, presented: x509.Certificate) -> None:
-            if number != HONEST.sender or presented != registered.certificate:
-                raise Refusal(Kind.SIGNER_MISMATCH, "not registered")
-
-        schema = read_schema("message.xsd")
-        signed = verify_enveloped(body, schema=schema, root_name=MESSAGE_ROOT, signer=check)
-        return read_message(signed.root, allow_test_ssin=True)
+        return read_message(agreed(body, registered.certificate, HONEST.sender).root, allow_test_ssin=True)
 
     return read

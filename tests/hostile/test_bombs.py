@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.app import Part as RunningPart
+from gateway.errors import Refusal
 
 if TYPE_CHECKING:
+    from tests.plugins.forging import Signer, forge
     from tests.plugins.house import Answer, House, Part, SenderHand
+    from tests.plugins.second_opinion import agreed
 else:
+    from forging import Signer, forge
     from house import Answer, House, Part, SenderHand
+    from second_opinion import agreed
 
 LIMIT_BYTES = 256 * 1024
 ANSWER_WITHIN_S = 20.0
@@ -192,7 +197,7 @@ BOMBS: dict[str, tuple[Make, tuple[int, str]]] = {
     "channels": (put(b"<Documents>", f"<Channels>{'<Channel/>' * 20_000}</Channels><Documents>".encode()), INVALID),
     "100,000 attributes": (in_tag("Message", lambda place: f' a{place}=""', 100_000), TOO_LARGE),
     "attributes": (in_tag("Message", lambda place: f' a{place:05}=""'), MALFORMED),
-    "5,000 attributes": (in_tag("Message", lambda place: f' a{place:05}=""', 4_990), INVALID),
+    "32 attributes": (in_tag("Message", lambda place: f' a{place:05}=""', 31), INVALID),
     "one attribute again and again": (in_tag("Message", lambda _: ' a=""'), MALFORMED),
     "attributes of a prefix": (
         in_tag("Message", lambda place: f' xml:a{place:05}=""'),
@@ -314,6 +319,18 @@ async def test_every_bomb_is_refused_in_time_and_in_little_memory_and_the_next_l
     assert found == {}
     assert lured.visits == []
     assert growth[worst] < GROWTH_BYTES
+
+
+def test_signxml_refuses_every_bomb_too_or_ours_is_stricter(
+    honest_xml: bytes, gemeente: Signer, tmp_path: Path
+) -> None:
+    signed = forge(honest_xml, gemeente)
+    lured = Lures(tmp_path / "secret.txt", 9)
+    for name, (make, _) in BOMBS.items():
+        bomb = lured.put_into(make(signed))
+        assert bomb != signed, name
+        with pytest.raises(Refusal):
+            agreed(bomb, gemeente.certificate)
 
 
 async def test_many_bombs_at_once_take_little_memory_and_letters_between_them_are_taken(

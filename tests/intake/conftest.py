@@ -144,9 +144,12 @@ def query(house: House, statement: str, *values: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Traces:
-    """Everything of messages that a gateway holds: files of blobs, also half-written ones, and message ids."""
+    """
+    Everything of messages that a gateway holds: documents, which are files of blobs, also half-written ones, or
+    enclosed in the ledger; and message ids.
+    """
 
-    blobs: frozenset[str]
+    documents: frozenset[str]
     messages: frozenset[str]
 
 
@@ -172,7 +175,9 @@ class Inside:
             ids |= {str(message.message_id) for message in page.messages}
         rows = await self.query("SELECT message_id FROM message UNION SELECT message_id FROM reference")
         assert len(rows) == len(ids)
-        return Traces(blobs=await asyncio.to_thread(self._blob_files), messages=frozenset(ids))
+        enclosed = await self.query("SELECT hex(document_id) FROM enclosure")
+        files = await asyncio.to_thread(self._blob_files)
+        return Traces(documents=files | {name for (name,) in enclosed}, messages=frozenset(ids))
 
     def _blob_files(self) -> frozenset[str]:
         return frozenset(str(path) for path in self.blobs.rglob("*") if path.is_file())
@@ -239,6 +244,17 @@ def moved_clock() -> MovedClock:
 async def intake(make_house: Any) -> House:
     """A gateway that takes letters over and delivers none: what it holds changes by requests alone."""
     house: House = await make_house(parts=[RunningPart.INTAKE])
+    return house
+
+
+@pytest.fixture
+async def blobs_only(make_house: Any) -> House:
+    """As `intake`; there each document, however small, is a blob."""
+
+    def change(values: dict[str, Any]) -> None:
+        values.setdefault("stores", {})["enclose_up_to_bytes"] = 0
+
+    house: House = await make_house(change, parts=[RunningPart.INTAKE])
     return house
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from gateway.crypto.certs import load_certificates
+from gateway.crypto.dialects import Dialect
 from gateway.crypto.receipts import Receipt, ReceiptDocument, verify_receipt_jws, verify_receipt_xml
 from gateway.domain.ids import EnterpriseNumber, MessageId, Ssin
 from gateway.domain.message import Channel, PostalAddress, Recipient
@@ -101,6 +102,30 @@ async def test_the_address_of_a_message_answers_with_the_same_receipt(house: Hou
     assert found.status == 200
     assert found.json.keys() == WHOLE
     assert found.json["receipt"] == answer.json["receipt"]
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+async def test_what_is_answered_at_acceptance_is_what_is_found_there_afterwards(house: House, dialect: Dialect) -> None:
+    sender = await house.sender()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    message = sender.message(deliver_not_before=later.replace(microsecond=0))
+    answer = await sender.post(sender.parts(message, dialect=dialect))
+    assert (answer.status, answer.json["status"]) == (201, "scheduled")
+    found = await sender.call("GET", f"/api/v1/messages/{answer.json['messageId']}")
+    assert found.json == answer.json
+    assert len(found.json["timeline"]) == 1
+    again = await sender.post(sender.parts(message, dialect=dialect))
+    assert (again.status, again.json) == (200, answer.json)
+
+
+async def test_a_message_answered_again_is_shown_as_it_is_now(house: House) -> None:
+    sender = await house.sender()
+    message = sender.message()
+    first = await sender.post(sender.parts(message))
+    delivered = await until_delivered(sender, first.json["messageId"])
+    again = await sender.post(sender.parts(message))
+    assert (again.status, again.json["timeline"]) == (200, delivered["timeline"])
+    assert len(again.json["timeline"]) > len(first.json["timeline"]) == 1
 
 
 async def test_a_correlation_id_is_made_when_there_is_none_and_refused_when_it_is_none(

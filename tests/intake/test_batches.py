@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import subprocess
 import tracemalloc
@@ -21,6 +22,7 @@ from gateway.crypto.batches import read_stored_batch, sign_batch
 from gateway.crypto.dialects import Dialect
 from gateway.domain.ids import EnterpriseNumber, Ssin
 from gateway.domain.message import Lane, Recipient
+from gateway.errors import StoreUnavailable
 from gateway.simulators.magic import CITIZEN_NO_BOX
 
 if TYPE_CHECKING:
@@ -161,6 +163,99 @@ async def test_a_batch_of_which_nothing_was_taken_leaves_its_reference_free(
     assert batches.outcomes(await other.taken()) == ["accepted"]
 
 
+# ── What became of each item stays readable ──
+
+
+def noted(items: list[Any]) -> list[str]:
+    """What became of each item; of one that was refused before the code, for there is no problem in full any more."""
+    assert all(("refusedAt" in item, "problem" in item) == (item["outcome"] == "refused", False) for item in items)
+    return [item.get("code", item["outcome"]) for item in items]
+
+
+async def test_who_lost_the_answer_learns_what_became_of_each_item(intake: House, batches: Any, inside: Any) -> None:
+    sender = await intake.sender()
+    batch = batches.batch_of(sender, 5)
+    await sender.accepted(reference=batch.messages[1].reference, subject="Een andere brief")
+    batch.messages[3] = replace(batch.messages[3], category="building-permit")
+    # The first is refused before there is a batch at all.
+    answer = await batch.send([batch.signed(), *batch.item(1, [OTHER_PDF]), *batch.parts([2, 3, 4])[1:]])
+    told = ["document-mismatch", "reference-conflict", "accepted", "recipient-not-authorised", "missing"]
+    assert batches.outcomes(answer.json["items"]) == told
+    assert [item.get("code") for item in answer.json["items"]] == [*told[:2], None, told[3], None]
+
+    asked = await batch.send([batch.signed()])
+    assert asked.json["batchId"] == answer.json["batchId"]
+    assert noted(asked.json["items"]) == told
+    path = f"{BATCHES}/{answer.json['batchId']}"
+    assert (await sender.call("GET", path)).json["items"] == asked.json["items"]
+    stopped = await sender.call("POST", path + "/cancel")
+    assert [item["outcome"] for item in stopped.json["items"]] == [
+        "refused", "refused", "cancelled", "refused", "missing",
+    ]  # fmt: skip
+    # The first and the last are sent again under the same batch; the others stay as they are.
+    assert batches.outcomes(await batch.taken(batch.parts([1])))[0] == "accepted"
+    assert noted((await sender.call("GET", path)).json["items"]) == ["accepted", *told[1:]]
+    body = {"dossiers": [{"recipient": {"ssin": batch.messages[3].recipient.ssin}, "category": "building-permit",
+                          "from": "2026-01-01"}]}  # fmt: skip
+    registered = await sender.call(
+        "POST", "/api/v1/dossiers", body=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    assert registered.status == 200, registered.body
+    last = await batch.taken(batch.parts([4, 5]))
+    assert [item["outcome"] for item in last] == ["accepted", "refused", "accepted", "accepted", "accepted"]
+    rows = await inside(intake).query("SELECT number, refused_as FROM batch_item WHERE message_id IS NULL")
+    assert rows == [(2, "reference-conflict")]
+
+
+async def test_what_was_refused_before_a_cut_stays_readable(
+    intake: House, batches: Any, inside: Any, connect: Any, make_request: Any
+) -> None:
+    sender, look = await intake.sender(), inside(intake)
+    batch = batches.batch_of(sender, 4)
+    batch.messages[1] = replace(batch.messages[1], category="administrative-fine")
+    head = {"Content-Type": "multipart/form-data; boundary=simple-boundary", "Content-Length": "1000000"}
+    wire = await connect(intake)
+    await wire.send(make_request("POST", BATCHES, head) + begun(batch.parts([1, 2, 3]))[:-20])
+
+    async def the_second_is_refused() -> bool:
+        return "refused" in [entry["ev"] for entry in await look.log("traffic")]
+
+    await look.until(the_second_is_refused)
+    wire.break_off()
+    await look.until_metric(0, "gateway_requests_in_flight_requests", edge="intake")
+    known = await batch.taken([batch.signed()])
+    assert noted(known) == ["accepted", "category-not-authorised", "missing", "missing"]
+
+
+async def test_what_is_with_us_is_told_to_be_whatever_comes_in_its_place(intake: House, batches: Any) -> None:
+    sender = await intake.sender()
+    batch = batches.batch_of(sender, 2)
+    first = await batch.taken()
+    spoilt = batch.parts()
+    spoilt[1] = replace(spoilt[1], content=spoilt[1].content + b" ")
+    again = await batch.send(spoilt)
+    assert again.json["items"] == first
+    assert (await sender.call("GET", f"{BATCHES}/{again.json['batchId']}")).json["items"] == first
+
+
+async def test_a_ledger_that_is_away_at_the_end_is_told_and_the_same_again_notes_it(
+    intake: House, batches: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable("gone")
+
+    sender = await intake.sender()
+    batch = batches.batch_of(sender, 2)
+    batch.messages[1] = replace(batch.messages[1], category="administrative-fine")
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.stores.sqlite.ledger.SqliteLedger.note_refusals", away)
+        answer = await batch.send()
+        assert (answer.status, answer.code) == (503, "store-unavailable")
+        assert noted(await batch.taken([batch.signed()])) == ["accepted", "missing"]
+    assert batches.outcomes(await batch.taken()) == ["accepted", "category-not-authorised"]
+    assert noted(await batch.taken([batch.signed()])) == ["accepted", "category-not-authorised"]
+
+
 # ── A body that does not come to its end ──
 
 
@@ -186,23 +281,23 @@ async def test_what_came_before_a_cut_is_kept_and_the_same_batch_completes(
     await look.until(two_are_there)
     wire.break_off()
     await look.until_metric(0, "gateway_requests_in_flight_requests", edge="intake")
-    assert len((await look.traces()).blobs) == 2
+    assert len((await look.traces()).documents) == 2
     await sender.accepted(reference="alone-1")
 
     items = await batch.taken()
     assert batches.outcomes(items) == ["accepted"] * 5
     assert await look.query("SELECT count(*) FROM message") == [(6,)]
-    assert len((await look.traces()).blobs) == 6
+    assert len((await look.traces()).documents) == 6
 
 
 async def test_an_item_whose_last_part_came_whole_is_ours_though_nothing_follows(
-    intake: House, batches: Any, inside: Any, connect: Any, make_request: Any
+    blobs_only: House, batches: Any, inside: Any, connect: Any, make_request: Any
 ) -> None:
-    sender, look = await intake.sender(), inside(intake)
+    sender, look = await blobs_only.sender(), inside(blobs_only)
     batch = batches.batch_of(sender, 2)
     head = {"Content-Type": "multipart/form-data; boundary=simple-boundary", "Content-Length": "1000000"}
     body = begun(batch.parts([1]))
-    wire = await connect(intake)
+    wire = await connect(blobs_only)
     await wire.send(make_request("POST", BATCHES, head) + body + b"--simple-boundary\r\nContent-Dispo")
 
     async def is_stored() -> bool:
@@ -320,12 +415,12 @@ def spoil(fault: str, batch: Any) -> list[Part]:
 
 
 @pytest.mark.parametrize("fault", ITEM_FAULTS)
-async def test_an_item_that_is_wrong_is_refused_alone(intake: House, batches: Any, inside: Any, fault: str) -> None:
-    batch = batches.batch_of(await intake.sender(), 3)
+async def test_an_item_that_is_wrong_is_refused_alone(blobs_only: House, batches: Any, inside: Any, fault: str) -> None:
+    batch = batches.batch_of(await blobs_only.sender(), 3)
     items = await batch.taken(spoil(fault, batch))
     assert batches.outcomes(items) == ["accepted", ITEM_FAULTS[fault], "accepted"]
-    look = inside(intake)
-    assert len((await look.traces()).blobs) == 2
+    look = inside(blobs_only)
+    assert len((await look.traces()).documents) == 2
     refused = [entry for entry in await look.log("traffic") if entry["ev"] == "refused"]
     assert [entry["res"] for entry in refused] == [ITEM_FAULTS[fault]]
     assert await look.metric("gateway_messages_refused_total", code=ITEM_FAULTS[fault]) == 1
@@ -453,7 +548,7 @@ async def test_a_wrong_batch_refuses_the_whole_request(intake: House, batches: A
     answer = await batch.send(wrong_batch(fault, batch))
     assert answer.code == BATCH_FAULTS[fault], answer.body
     assert await inside(intake).query("SELECT count(*) FROM message") == [(0,)]
-    assert not (await inside(intake).traces()).blobs
+    assert not (await inside(intake).traces()).documents
 
 
 async def test_a_key_that_is_not_the_reference_and_parameters_are_refused(intake: House, batches: Any) -> None:

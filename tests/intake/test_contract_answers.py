@@ -28,7 +28,8 @@ UNKNOWN = "01a2014e-92d4-7f37-a359-d66bd764a1fe"
 PERSON = {"ssin": "90610100155"}
 FILES = (
     "openapi.json", "docs", "message.xsd", "batch.xsd", "receipt.xsd", "xmldsig-subset.xsd", "message.schema.json",
-    "examples/message.xml", "examples/message.jws",
+    "batch.schema.json", "examples/message.xml", "examples/message.jws", "examples/batch.xml", "examples/batch.jws",
+    "examples/batch-m1.xml", "examples/batch-m1.json",
 )  # fmt: skip
 TOLD = ("Location", "Retry-After", "Content-Disposition", "ETag")
 JSON = {"Content-Type": "application/json"}

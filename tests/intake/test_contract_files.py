@@ -19,10 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from jsonschema import Draft202012Validator
 from lxml import etree
 
+from gateway.crypto.batches import BATCH_LIMIT_BYTES, read_item, verify_batch
 from gateway.crypto.dialects import Dialect, verify_message
 from gateway.crypto.manifest import MESSAGE_ROOT, content_sha256, read_message
 from gateway.crypto.schema import read_schema
 from gateway.crypto.xmlsig import verify_enveloped
+from gateway.domain.batch import Batch
 from gateway.domain.ids import EnterpriseNumber, InvalidIdentifier, parse_ssin
 from gateway.domain.message import Message
 from gateway.errors import Kind, Refusal
@@ -36,11 +38,17 @@ TYPES = {
     "openapi.json": "application/json",
     "docs": "text/html; charset=utf-8",
     "message.xsd": "application/xml",
+    "batch.xsd": "application/xml",
     "receipt.xsd": "application/xml",
     "xmldsig-subset.xsd": "application/xml",
     "message.schema.json": "application/schema+json",
+    "batch.schema.json": "application/schema+json",
     "examples/message.xml": "application/xml",
     "examples/message.jws": "application/jose",
+    "examples/batch.xml": "application/xml",
+    "examples/batch.jws": "application/jose",
+    "examples/batch-m1.xml": "application/xml",
+    "examples/batch-m1.json": "application/json",
 }
 DS = "{http://www.w3.org/2000/09/xmldsig#}"
 VOID = {"meta", "br"}
@@ -77,14 +85,16 @@ async def test_nothing_else_may_be_kept(intake: House) -> None:
 
 
 async def test_the_schemas_are_those_that_messages_and_receipts_are_held_against(intake: House) -> None:
-    for name in ("message.xsd", "receipt.xsd", "xmldsig-subset.xsd"):
+    for name in ("message.xsd", "batch.xsd", "receipt.xsd", "xmldsig-subset.xsd"):
         used = await asyncio.to_thread(files("gateway.crypto").joinpath(name).read_bytes)
         assert (await get(intake, name)).body == used
     imported = etree.fromstring((await get(intake, "message.xsd")).body).find("{*}import")
     assert imported is not None
     assert imported.get("schemaLocation") == "xmldsig-subset.xsd"
-    schema = (await get(intake, "message.schema.json")).json
-    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    schemas = [(await get(intake, f"{what}.schema.json")).json for what in ("message", "batch")]
+    assert [schema["title"] for schema in schemas] == ["Message", "Batch"]
+    for schema in schemas:
+        assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
 async def test_every_gateway_so_configured_sends_the_same_files(make_house: Any, tmp_path: Path) -> None:
@@ -208,6 +218,61 @@ async def test_the_second_example_cannot_be_handed_over(intake: House) -> None:
     token = (await get(intake, "examples/message.jws")).body
     answer = await sender.post(sender.parts(sender.message(), manifest=token, dialect=Dialect.JWS))
     assert (answer.status, answer.code, answer.json["rule"]) == (400, "signature-invalid", "unknown-issuer")
+
+
+# ── The example of a batch ──
+
+
+@pytest.mark.parametrize(("dialect", "item"), [(Dialect.XML, "batch-m1.xml"), (Dialect.JWS, "batch-m1.json")])
+async def test_the_batch_is_one_that_the_gateway_verifies_and_lists_the_item(
+    intake: House, dialect: Dialect, item: str
+) -> None:
+    example = (await get(intake, "examples/batch.xml" if dialect is Dialect.XML else "examples/batch.jws")).body
+    seen: list[EnterpriseNumber] = []
+
+    def check(number: EnterpriseNumber, _: x509.Certificate) -> None:
+        seen.append(number)
+
+    batch = verify_batch(example, dialect, signer=check, limit_bytes=BATCH_LIMIT_BYTES)
+    assert isinstance(batch, Batch)
+    assert seen == [batch.sender] == ["0406798006"]
+    octets = (await get(intake, f"examples/{item}")).body
+    second = octets.replace(b"2026-000123", b"2026-000124")
+    assert [each.sha256 for each in batch.items] == [hashlib.sha256(each).hexdigest() for each in (octets, second)]
+    for listed, each in zip(batch.items, (octets, second), strict=True):
+        message = read_item(each, dialect, allow_test_ssin=True)
+        assert (message.reference, message.gateway, message.sender) == (listed.reference, batch.gateway, batch.sender)
+        assert message.profile == batch.profile
+    xml = accepted((await get(intake, "examples/message.xml")).body)
+    assert content_sha256(read_item(octets, dialect, allow_test_ssin=True)) == content_sha256(xml)
+    with pytest.raises(Refusal, match="signature-invalid"):
+        verify_batch(flipped(example, dialect), dialect, signer=check, limit_bytes=BATCH_LIMIT_BYTES)
+
+
+def flipped(example: bytes, dialect: Dialect) -> bytes:
+    """An example of which one signed thing was changed."""
+    if dialect is Dialect.XML:
+        return example.replace(b"2026-000124", b"2026-000125")
+    return example[:-4] + (b"AAAA" if example[-4:] != b"AAAA" else b"BBBB")
+
+
+async def test_the_batch_as_a_token_keeps_its_schema(intake: House) -> None:
+    header, payload = header_and_payload((await get(intake, "examples/batch.jws")).body)
+    assert header["cty"] == "batch+json"
+    for schema, value in (
+        ("batch.schema.json", payload),
+        ("message.schema.json", (await get(intake, "examples/batch-m1.json")).json),
+    ):
+        validator = Draft202012Validator((await get(intake, schema)).json)
+        assert [fault.message for fault in validator.iter_errors(value)] == []
+
+
+async def test_the_page_shows_a_batch_and_its_first_item(intake: House, docs: tuple["Page", Answer, Any]) -> None:
+    page, *_ = docs
+    for name in ("batch.xml", "batch-m1.xml"):
+        assert (await get(intake, f"examples/{name}")).body.decode() in page.text
+    payload = header_and_payload((await get(intake, "examples/batch.jws")).body)[1]
+    assert json.dumps(payload, indent=2, ensure_ascii=False) in page.text
 
 
 # ── The page ──

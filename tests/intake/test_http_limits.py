@@ -260,7 +260,7 @@ async def test_what_is_no_proper_body_is_refused_and_the_message_can_be_sent_aga
         if again.status != 201:
             wrong.append(f"after {name}: {again}")
     assert wrong == [], "\n".join(wrong)
-    assert len((await inside(intake).traces()).blobs) == len(BAD_BODIES)
+    assert len((await inside(intake).traces()).documents) == len(BAD_BODIES)
 
 
 async def test_a_content_type_without_a_usable_boundary_is_refused(intake: House, connect: Any, make_post: Any) -> None:
@@ -338,7 +338,7 @@ async def test_a_connection_that_breaks_off_leaves_nothing_and_is_no_error_of_th
         wire.break_off()
         await look.until_metric(0, IN_FLIGHT, edge="intake")
     traces = await look.traces()
-    assert (traces.blobs, traces.messages) == (frozenset(), frozenset())
+    assert (traces.documents, traces.messages) == (frozenset(), frozenset())
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert (await (await connect(intake)).ask(octets)).status == 201
 
@@ -398,7 +398,7 @@ async def test_a_body_that_stalls_anywhere_is_answered_408(
     answers = await asyncio.gather(*(wire.ask(data) for wire, data in zip(wires, stalling, strict=True)))
     assert [(answer.status, answer.code) for answer in answers] == [(408, "request-timeout")] * len(stalling)
     traces = await inside(house).traces()
-    assert (traces.blobs, traces.messages) == (frozenset(), frozenset())
+    assert (traces.documents, traces.messages) == (frozenset(), frozenset())
     assert (await (await connect(house)).ask(octets)).status == 201
 
 

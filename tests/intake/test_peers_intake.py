@@ -24,6 +24,7 @@ from gateway.demo.story import SENDERS, sender_profile
 from gateway.domain.ids import Ssin
 from gateway.domain.message import Channel, Message, Recipient
 from gateway.errors import StoreUnavailable
+from gateway.intake import views
 from gateway.simulators.magic import CITIZEN_FINE
 
 if TYPE_CHECKING:
@@ -203,10 +204,10 @@ async def everything_told(sender: SenderHand, reference: str) -> list[Answer]:
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 async def test_a_receipt_never_speaks_of_a_message_that_failed(
-    intake: House, inside: Any, monkeypatch: pytest.MonkeyPatch, signed: list[bytes], stage: Stage
+    blobs_only: House, inside: Any, monkeypatch: pytest.MonkeyPatch, signed: list[bytes], stage: Stage
 ) -> None:
-    sender, look = await intake.sender(), inside(intake)
-    contents = [intake.pdf, intake.pdf + b"\n"]
+    sender, look = await blobs_only.sender(), inside(blobs_only)
+    contents = [blobs_only.pdf, blobs_only.pdf + b"\n"]
     message = sender.message(contents, reference="R-1")
     with monkeypatch.context() as broken:
         break_once(broken, stage)
@@ -229,10 +230,13 @@ async def test_a_receipt_never_speaks_of_a_message_that_failed(
 async def test_a_message_whose_answer_failed_is_kept_and_its_one_receipt_can_be_had(
     intake: House, monkeypatch: pytest.MonkeyPatch, signed: list[bytes]
 ) -> None:
+    def no_view(*_arguments: Any) -> Any:
+        raise AWAY
+
     sender = await intake.sender()
     message = sender.message(reference="R-1")
     with monkeypatch.context() as broken:
-        break_once(broken, Stage("the view", "gateway.stores.sqlite.ledger.SqliteLedger.timeline", 1, AWAY, ""))
+        broken.setattr(views, "whole", no_view)
         answer = await sender.post(sender.parts(message))
     assert answer.code == "store-unavailable"
     again = await sender.post(sender.parts(message))

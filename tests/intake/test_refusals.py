@@ -570,7 +570,7 @@ async def test_a_certificate_that_nobody_registered_is_sender_unknown(intake: Ho
         await stranger.call_json("/api/v1/statusRequest", {"messages": []}),
     ):
         check_problem(answer, Kind.SENDER_UNKNOWN, "ask the gateway's access manager")
-    assert (await inside(intake).traces()).blobs == frozenset()
+    assert (await inside(intake).traces()).documents == frozenset()
 
 
 async def test_a_suspended_sender_is_told_so_and_may_send_again_later(intake: House, inside: Any) -> None:
@@ -664,7 +664,7 @@ async def test_a_body_that_stalls_is_cut_and_can_be_sent_again(
     answer = await wire.answer()
     check_problem(answer, Kind.REQUEST_TIMEOUT, "send it again, with the same reference")
     traces = await inside(house).traces()
-    assert (traces.blobs, traces.messages) == (frozenset(), frozenset())
+    assert (traces.documents, traces.messages) == (frozenset(), frozenset())
     assert [entry["res"] for entry in await inside(house).log("privacy")] == [Kind.REQUEST_TIMEOUT]
     assert (await sender.post(sender.parts(message, [letter]))).status == 201
 
@@ -680,10 +680,10 @@ def give_back(blobs: Path) -> None:
     (blobs / "tmp").mkdir()
 
 
-async def test_a_store_that_is_away_keeps_nothing_and_is_told_as_such(intake: House, inside: Any) -> None:
-    sender = await intake.sender()
+async def test_a_store_that_is_away_keeps_nothing_and_is_told_as_such(blobs_only: House, inside: Any) -> None:
+    sender = await blobs_only.sender()
     await sender.accepted()
-    look = inside(intake)
+    look = inside(blobs_only)
     message = sender.message()
     await asyncio.to_thread(take_away, look.blobs)
     before = await look.traces()

@@ -16,7 +16,8 @@ else:
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE")
 PUBLIC = (
     "trust", "openapi.json", "docs", "message.xsd", "batch.xsd", "receipt.xsd", "xmldsig-subset.xsd",
-    "message.schema.json", "examples/message.xml", "examples/message.jws",
+    "message.schema.json", "batch.schema.json", "examples/message.xml", "examples/message.jws", "examples/batch.xml",
+    "examples/batch.jws", "examples/batch-m1.xml", "examples/batch-m1.json",
 )  # fmt: skip
 A_MESSAGE = "01a2014e-92d4-7f37-a359-d66bd764a1fe"
 

@@ -132,7 +132,7 @@ async def test_a_second_copy_waits_while_the_first_is_arriving(
     look = inside(house)
 
     async def is_arriving() -> bool:
-        return bool((await look.traces()).blobs)
+        return bool((await look.traces()).documents)
 
     await look.until(is_arriving)
     for second in (message, replace(message, subject="Iets anders")):
@@ -160,7 +160,7 @@ async def test_a_first_copy_that_broke_off_leaves_nothing_and_frees_the_referenc
     look = inside(house)
 
     async def has_traces() -> bool:
-        return bool((await look.traces()).blobs)
+        return bool((await look.traces()).documents)
 
     async def has_none() -> bool:
         return not await has_traces()

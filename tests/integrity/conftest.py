@@ -36,6 +36,9 @@ else:
     from records import Records
 
 
+SMALL = b"%PDF-1.7 a small letter"
+
+
 @dataclass(frozen=True)
 class Left:
     """Stores without a gateway, and the messages in them by what became of them."""
@@ -156,7 +159,8 @@ async def letters(house: House) -> dict[str, MessageId]:
             "needs-decision",
         ),
         "scheduled": ({"deliver_not_before": days_ahead(3)}, "scheduled"),
-        "cancelled": ({"deliver_not_before": days_ahead(3)}, "cancelled"),
+        "cancelled": ({"deliver_not_before": days_ahead(3), "contents": [SMALL]}, "cancelled"),
+        "small": ({"channels": channels("ebox-citizen"), "contents": [SMALL]}, "erased"),
     }
     found = {name: await sender.accepted(**changes) for name, (changes, _) in plan.items() if name != "scheduled"}
     # One came in a batch.
@@ -172,9 +176,10 @@ async def letters(house: House) -> dict[str, MessageId]:
     return {name: MessageId(UUID(message_id)) for name, message_id in found.items()}
 
 
-def ask_often(values: dict[str, Any]) -> None:
-    """Ask the print house each second whether a letter came back."""
+def set_up(values: dict[str, Any]) -> None:
+    """Ask the print house each second whether a letter came back; let most documents be blobs, and few be enclosed."""
     values["polling"] |= {"returned_every_s": 1.0}
+    values.setdefault("stores", {})["enclose_up_to_bytes"] = 1_000
 
 
 @pytest.fixture(scope="session")
@@ -192,7 +197,7 @@ async def original(make_house: MakeHouse, tmp_path_factory: pytest.TempPathFacto
     if not _ONCE:
         folder = tmp_path_factory.mktemp("left")
         async with AsyncExitStack() as stack:
-            house = await make_house(ask_often, folder=folder, own_stack=stack)
+            house = await make_house(set_up, folder=folder, own_stack=stack)
             messages = await letters(house)
             events = await house.gateway.ledger.number_events(at=utc_now(), limit=1_000)
             assert events < 1_000

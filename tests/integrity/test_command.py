@@ -48,7 +48,8 @@ async def test_what_a_gateway_leaves_behind_is_clean(left: Left, assert_clean: A
     counts = verdict.report.counts
     assert counts["messages"] == len(left.messages)
     assert counts["deliveries"] == len(left.messages) + 1
-    assert counts["blobs"] == counts["unsealed"]
+    assert counts["enclosures"] == 1
+    assert counts["blobs"] + counts["enclosures"] == counts["unsealed"]
     assert tuple(counts) == COUNTED
 
 
@@ -63,7 +64,7 @@ async def test_the_function_that_tests_end_with_fails_on_a_broken_promise(
 async def test_a_clean_run_says_so_and_exits_with_0(left: Left, capsys: pytest.CaptureFixture[str]) -> None:
     assert await verify(left) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[0].startswith("8 messages, ")
+    assert out.splitlines()[0].startswith("9 messages, ")
     assert out.splitlines()[-1] == "clean: no promise is broken, nothing is late"
     assert err == ""
 
@@ -90,8 +91,8 @@ async def test_many_findings_of_a_kind_are_capped_with_a_count(left: Left, capsy
     assert await verify(left, "--limit", "3") == 1
     out = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in out[1:-1]] == ["reference-missing"] * 4
-    assert out[-2] == "reference-missing  and 5 more"
-    assert out[-1] == "8 broken, 0 late"
+    assert out[-2] == "reference-missing  and 6 more"
+    assert out[-1] == "9 broken, 0 late"
 
 
 async def test_the_answer_in_json(left: Left, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +103,7 @@ async def test_the_answer_in_json(left: Left, capsys: pytest.CaptureFixture[str]
     told = json.loads(capsys.readouterr().out)
     assert (told["clean"], told["broken"], told["late"], told["unchecked"]) == (False, 1, 1, [])
     assert told["totals"] == {"blob-missing": 1, "late": 1}
-    assert told["counts"]["messages"] == 8
+    assert told["counts"]["messages"] == 9
     assert {"beingRemoved", "arriving", "unsealed"} <= told["counts"].keys()
     found = [(each["code"], each["grade"], each["id"]) for each in told["findings"]]
     assert found[0] == ("blob-missing", "broken", str(document_id))
@@ -117,7 +118,7 @@ async def test_the_admin_log_says_that_it_was_begun_and_what_it_found(left: Left
     assert (verified["ev"], verified["res"]) == ("verified", "findings")
     assert verified["who"].keys() == {"uid"}
     assert {key: verified["what"][key] for key in ("messages", "broken", "late", "depth", "unchecked")} == {
-        "messages": 8,
+        "messages": 9,
         "broken": 0,
         "late": 1,
         "depth": "usual",
@@ -165,7 +166,7 @@ async def test_receipts_of_an_earlier_certificate_verify(left: Left, certs: Path
 
     config = await asyncio.to_thread(renewed)
     found = (await verify_stores(config, clock=utc_now)).report.totals
-    assert found == {"receipt-invalid": 16}  # two of each message
+    assert found == {"receipt-invalid": 18}  # two of each message
     (past / "2025.pem").write_bytes(left.config.receipts.certificate.read_bytes())
     assert (await verify_stores(config, clock=utc_now)).report.is_clean
 

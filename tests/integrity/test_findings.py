@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from gateway.clock import utc_now
+from gateway.crypto.sealing import BlobHeader, Sealer
 from gateway.crypto.vault import Vault
 from gateway.domain.ids import sender_uuid
 from gateway.integrity.findings import Code, told
@@ -127,6 +128,79 @@ def a_document_of_another_digest(left: Left) -> None:
     left.change(
         "UPDATE document SET sha256 = randomblob(32) WHERE kind = 'cover' AND message_id = ?", left.id("printed")
     )
+
+
+# ── Enclosures ──
+
+
+@damage(Code.ENCLOSURE_MISSING)
+def an_enclosure_that_is_gone(left: Left) -> None:
+    left.change("DELETE FROM enclosure WHERE document_id = ?", left.document("cancelled").bytes)
+
+
+@damage(Code.ENCLOSURE_MISSING)
+def a_blob_that_is_said_to_be_enclosed(left: Left) -> None:
+    left.change("UPDATE document SET enclosed = 1 WHERE message_id = ?", left.id("scheduled"))
+
+
+@damage(Code.ENCLOSURE_STRAY)
+def an_enclosure_of_nothing(left: Left) -> None:
+    left.change("INSERT INTO enclosure (document_id, sealed) VALUES (randomblob(16), randomblob(200))")
+
+
+@damage(Code.ENCLOSURE_STRAY)
+def an_enclosure_of_a_document_that_is_a_blob(left: Left) -> None:
+    left.change(
+        "INSERT INTO enclosure (document_id, sealed) VALUES (?, randomblob(200))", left.document("scheduled").bytes
+    )
+
+
+@damage(Code.ENCLOSURE_NOT_ERASED)
+def an_enclosure_that_came_back(left: Left) -> None:
+    left.change(
+        "INSERT INTO enclosure (document_id, sealed) SELECT ?, sealed FROM enclosure WHERE document_id = ?",
+        left.document("small").bytes,
+        left.document("cancelled").bytes,
+    )
+
+
+@damage(Code.ENCLOSURE_SIZE_WRONG)
+def an_enclosure_cut_short(left: Left) -> None:
+    left.change(
+        "UPDATE enclosure SET sealed = substr(sealed, 1, length(sealed) - 1) WHERE document_id = ?",
+        left.document("cancelled").bytes,
+    )
+
+
+@damage(Code.ENCLOSURE_BROKEN)
+def an_enclosure_of_other_bytes(left: Left) -> None:
+    left.change(
+        "UPDATE enclosure SET sealed = randomblob(length(sealed)) WHERE document_id = ?",
+        left.document("cancelled").bytes,
+    )
+
+
+@damage(Code.ENCLOSURE_DIFFERS)
+def another_document_under_the_same_key(left: Left) -> None:
+    async def sealed() -> bytes:
+        ledger = await open_ledger(left.config.stores.ledger, clock=utc_now)
+        keyring = await open_keyring(left.config.stores.keyring)
+        record = await ledger.message(left.messages["cancelled"])
+        assert record is not None
+        (document,) = record.documents
+        row = await ledger.dek(document.dek_id)
+        assert row is not None
+        dek = await Vault(keyring, ledger, utc_now, uuid4).open_dek(row, sender_uuid(record.sender))
+        await keyring.close()
+        await ledger.close()
+        header = BlobHeader(
+            blob_id=document.document_id, dek_id=document.dek_id, sender_id=dek.sender_id, created_at=utc_now()
+        )
+        sealer = Sealer(header, dek.key)
+        return sealer.update(b"x" * document.size_bytes) + sealer.finalize()
+
+    forged = asyncio.run(sealed())
+    left.change("UPDATE enclosure SET sealed = ? WHERE document_id = ?", forged, left.document("cancelled").bytes)
 
 
 # ── Keys ──

@@ -5,7 +5,7 @@ import hashlib
 import subprocess
 from base64 import b64encode
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import xmlsec
@@ -13,6 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
 from gateway.crypto.manifest import write_message
+
+if TYPE_CHECKING:
+    from tests.plugins.second_opinion import agreed
+else:
+    from second_opinion import agreed
 
 NS = "urn:document-gateway:message:1"
 MORE = "http://www.w3.org/2001/04/xmldsig-more#"
@@ -66,6 +71,7 @@ def sign_with_binding(root: etree._Element, key_file: Path) -> bytes:
 
 
 async def assert_delivered(house: Any, sender: Any, message: Any, signed: bytes) -> None:
+    agreed(signed, sender.certificate, message.sender)
     answer = await sender.post(sender.parts(message, manifest=signed))
     assert answer.status == 201, answer.body
     assert answer.json["reference"] == message.reference

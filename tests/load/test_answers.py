@@ -1,8 +1,11 @@
 """The reader of answers, fed as a network feeds it."""
 
+import json
+from typing import Any
+
 import pytest
 
-from load.answers import Answer, AnswerReader, AnswerUnreadable
+from load.answers import Answer, AnswerReader, AnswerUnreadable, outcomes_of_batch
 
 CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello"
 
@@ -64,3 +67,39 @@ def test_what_is_not_expected_is_refused(data: bytes) -> None:
 )
 def test_answers_are_counted_by_status_and_code(answer: Answer, code: str) -> None:
     assert answer.code == code
+
+
+# ── Batches ──
+
+
+def batch_answer(*items: dict[str, Any]) -> Answer:
+    return Answer(200, json.dumps({"batchId": None, "items": items}).encode(), closes=False)
+
+
+def test_each_item_of_a_batch_has_an_outcome_of_its_own() -> None:
+    refused = {"outcome": "refused", "problem": {"status": 422, "code": "document-mismatch"}}
+    answer = batch_answer({"outcome": "accepted"}, {"outcome": "repeated"}, refused, {"outcome": "missing"})
+    assert outcomes_of_batch(answer, 4) == [
+        ("accepted", True),
+        ("repeated", True),
+        ("422 document-mismatch", False),
+        ("missing", False),
+    ]
+
+
+def test_items_of_which_nothing_is_told_are_missing() -> None:
+    assert outcomes_of_batch(batch_answer({"outcome": "accepted"}), 2) == [("accepted", True), ("missing", False)]
+
+
+def test_no_more_items_count_than_were_handed_over() -> None:
+    assert outcomes_of_batch(batch_answer({"outcome": "accepted"}, {"outcome": "accepted"}), 1) == [("accepted", True)]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"items": 1}', b'{"items": [{}]}', b'{"items": [1]}'])
+def test_an_answer_that_tells_of_no_items_has_none_that_succeeded(body: bytes) -> None:
+    assert outcomes_of_batch(Answer(200, body, closes=False), 2) == [("missing", False)] * 2
+
+
+def test_a_refused_batch_is_the_refusal_of_every_item() -> None:
+    answer = Answer(503, b'{"code": "overloaded"}', closes=True)
+    assert outcomes_of_batch(answer, 3) == [("503 overloaded", False)] * 3

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from load.answers import Answer, Outcome
 from load.generator import NO_ANSWER, Result, Target, run
 
 OK = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
@@ -23,6 +24,22 @@ class Plain:
 
     def pieces(self, number: int) -> Iterator[bytes]:  # noqa: ARG002 -- the call of all requests
         return (b"x" * min(1000, self.size - start) for start in range(0, self.size, 1000))
+
+    def asked(self, number: int) -> range:
+        return range(number, number + 1)
+
+    def outcomes(self, number: int, answer: Answer) -> list[Outcome]:  # noqa: ARG002 -- the call of all requests
+        return [(answer.code, answer.is_success)]
+
+
+class Threes(Plain):
+    """Requests that each ask for three things, of which the last never succeeds."""
+
+    def asked(self, number: int) -> range:
+        return range(3 * number, 3 * number + 3)
+
+    def outcomes(self, number: int, answer: Answer) -> list[Outcome]:  # noqa: ARG002 -- the call of all requests
+        return [(answer.code, answer.is_success)] * 2 + [("missing", False)]
 
 
 class Server:
@@ -153,3 +170,15 @@ async def test_connections_go_to_the_servers_in_turn() -> None:
         await run([first, second], Plain(), connections=4, numbers=iter(range(40)), longest_s=60)
     assert (one.connections, two.connections) == (2, 2)
     assert len(one.bodies) + len(two.bodies) == 40
+
+
+async def test_what_is_asked_for_is_counted_and_not_the_requests() -> None:
+    server = Server(lambda number: None if number == 2 else OK)
+    told = list[int]()
+    async with serving(server) as target:
+        result = await run(
+            [target], Threes(), connections=1, numbers=iter(range(3)), longest_s=60, on_success=told.append
+        )
+    assert result.codes == {"201": 4, "missing": 2, NO_ANSWER: 3}
+    assert list(result.accepted) == [0, 1, 6, 7]
+    assert (result.errors, len(result.latencies_s), told) == (5, 2, [2, 2])

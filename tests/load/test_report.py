@@ -1,23 +1,26 @@
 """What is told of a run: tables, charts, verdicts, and the faults that make it fail."""
 
 import json
+import os
+import time
 from array import array
 from collections import Counter
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from load.bench import Aim, Row, limit_rate
-from load.chart import Panel, Series, draw, round_up
+from load.chart import Panel, Series, draw, step_of
 from load.figures import latency
 from load.generator import Result
 from load.measuring import Shot
 from load.processes import Cores, cpu_s, descendants, resident_bytes
 from load.proving import delivery_faults, growth_bytes
 from load.report import Verdict, machine, machine_line, table, write_json
-from load.runs import Goal, Sample, Soak, draw_soak, judge_step
+from load.runs import Goal, Sample, Soak, draw_soak, judge_step, rates
 
 
 def result(*, successes: int = 0, errors: int = 0, wall_s: float = 1.0, each_s: float = 0.01) -> Result:
@@ -53,17 +56,31 @@ def test_a_chart_is_a_picture_with_its_lines(tmp_path: Path) -> None:
         Panel(title="two", series=[Series(name="one", points=[(0, 0), (1, 5)]), Series(name="dot", points=[(1, 1)])]),
         Panel(title="none", series=[Series(name="empty", points=[])]),
     ]
-    draw(tmp_path / "chart.png", panels)
+    draw(tmp_path / "chart.png", "Heading", panels)
     with Image.open(tmp_path / "chart.png") as picture:
         assert picture.format == "PNG"
-        assert picture.size == (1100, 480)
+        assert picture.size == (1100, 464)
         colours = {colour for _, colour in picture.convert("RGB").getcolors(maxcolors=100_000) or ()}
     assert {(31, 97, 160), (200, 90, 30), (255, 255, 255)} <= colours
 
 
-@pytest.mark.parametrize(("value", "end"), [(0, 1), (0.9, 1), (1, 1), (1.1, 2), (60, 60), (61, 80), (1_801, 2_000)])
-def test_an_axis_ends_at_a_round_number(value: float, end: float) -> None:
-    assert round_up(value) == pytest.approx(end)
+@pytest.mark.parametrize(
+    ("most", "step"), [(0, 1), (0.9, 0.2), (1, 0.2), (1.1, 0.25), (60, 20), (100, 20), (101, 25), (1_801, 500)]
+)
+def test_the_numbers_of_an_axis_are_round_and_few(most: float, step: float) -> None:
+    assert step_of(most) == pytest.approx(step)
+    assert most / step_of(most) <= 5
+
+
+def test_a_rate_is_over_the_time_since_the_point_before() -> None:
+    assert rates([(0.0, 0), (1.0, 50), (1.0, 50), (3.0, 60)]) == [(1.0, 50.0), (3.0, 5.0)]
+    assert rates([]) == rates([(1.0, 1)]) == []
+
+
+def test_a_long_line_of_rates_has_few_points() -> None:
+    points = rates([(float(at), 3 * at) for at in range(1_000)])
+    assert len(points) <= 50
+    assert {rate for _, rate in points} == {3.0}
 
 
 # ── Verdicts ──
@@ -200,4 +217,14 @@ def test_cores_are_dealt_out(
 
 def test_a_process_that_is_gone_uses_nothing() -> None:
     gone = 2**22 + 1  # beyond the largest process id of Linux
-    assert (cpu_s([gone], with_children=True), resident_bytes([gone]), descendants(gone)) == (0.0, 0, [])
+    assert (cpu_s([gone]), resident_bytes([gone]), descendants(gone)) == (0.0, 0, [])
+
+
+def test_the_processor_time_of_a_process_is_what_it_says_itself_with_all_its_threads() -> None:
+    other = Thread(target=lambda: sum(range(1_000_000)))
+    other.start()
+    other.join()
+    before_s = time.process_time()
+    found_s = cpu_s([os.getpid()])
+    assert before_s <= found_s <= time.process_time()
+    assert cpu_s([os.getpid(), os.getpid()]) >= 2 * found_s

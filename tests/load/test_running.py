@@ -45,7 +45,7 @@ def test_thirty_messages_are_accepted_delivered_and_verified(tmp_path: Path) -> 
     assert told["samples"][-1]["resident_bytes"] > 10_000_000
     assert told["serverCpuMsPerMessage"] > 0
     with Image.open(report / "chart.png") as picture:
-        assert picture.size == (1100, 720)
+        assert picture.size == (1100, 884)
 
 
 def test_a_goal_that_is_not_reached_fails_and_says_so(tmp_path: Path) -> None:
@@ -59,11 +59,14 @@ def test_a_goal_that_is_not_reached_fails_and_says_so(tmp_path: Path) -> None:
     assert "FAILED: the goal is 100000.0" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["soak", "steps"])
-def test_a_dialect_that_is_not_available_cannot_be_run(tmp_path: Path, command: str) -> None:
-    done = load(command, "--messages", "1", "--dialect", "batch", "--work", str(tmp_path))
-    assert done.returncode == 2
-    assert "not available" in done.stderr
+@pytest.mark.parametrize("dialect", ["batch", "batch-jws"])
+def test_the_messages_of_batches_are_accepted_delivered_and_verified(tmp_path: Path, dialect: str) -> None:
+    report = tmp_path / "report"
+    done = load("soak", "--messages", "25", "--mix", "100k", "--dialect", dialect, "--report", str(report))
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads((report / "report.json").read_text())
+    assert (told["accepted"], told["delivered"], told["errors"], told["faults"]) == (25, 25, 0, [])
+    assert told["codes"] == {"accepted": 25}
 
 
 @pytest.fixture

@@ -100,10 +100,10 @@ def batch_of(sender: SenderHand, size: int, **options: Any) -> BatchHand:
 
 def outcomes(items: list[Any]) -> list[str]:
     """Return what became of each item; of one that was refused the code of its problem."""
-    return [
-        item["problem"]["type"].rpartition(":")[2] if item["outcome"] == "refused" else item["outcome"]
-        for item in items
-    ]
+    for item in items:
+        assert ("code" in item) == (item["outcome"] == "refused")
+        assert "problem" not in item or item["problem"]["type"] == f"urn:document-gateway:problem:{item['code']}"
+    return [item.get("code", item["outcome"]) for item in items]
 
 
 @pytest.fixture

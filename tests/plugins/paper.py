@@ -29,6 +29,7 @@ from gateway.domain.routing import Route
 from gateway.domain.status import DeliveryStatus, MessageStatus, NextAction
 from gateway.records import personal
 from gateway.records.logs import LogBook
+from gateway.stores.documents import Documents
 from gateway.stores.files import FileBlobs
 from gateway.stores.local_keys import LocalKeyring
 from gateway.stores.model import (
@@ -103,6 +104,10 @@ class Paper:
     def logbook(self) -> LogBook:
         return LogBook(gateway="gateway.test", clock=self.clock, ids=self.new_id, vault=self.vault, ledger=self.ledger)
 
+    @property
+    def documents(self) -> Documents:
+        return Documents(ledger=self.ledger, blobs=self.blobs)
+
     def maker(self, **changes: Any) -> CoverMaker:
         valid = CoverMaker(
             settings=CoverSettings(public_url=PORTAL, address_boxes={PROVIDER: AddressBox()}),
@@ -123,15 +128,20 @@ class Paper:
         print_options: PrintOptions | None = None,
         subject: str = "Uw aanslagbiljet <2026>",
         media_type: str = "application/pdf",
+        enclosed: bool = False,
     ) -> Letter:
         """Return a message on paper, taken over, sealed, recorded and claimed by a worker; `contents` by file name."""
         meta = await self.vault.new_dek(sender_uuid(SENDER), "meta")
         message_id = MessageId(self.new_id())
         recipient = recipient or Recipient(ssin=SSIN, address=ADDRESS)
-        documents, deks = [], [meta]
+        documents, deks, enclosures = [], [meta], {}
         for number, (filename, content) in enumerate((contents or {"brief.pdf": b"%PDF-1.7 one"}).items(), start=1):
-            document, dek = await self._document(number, filename, content, meta, media_type)
-            documents.append(document)
+            document, dek, sealed = await self._sealed(number, filename, content, meta, media_type)
+            if enclosed:
+                enclosures[document.document_id] = b"".join([piece async for piece in sealed])
+            else:
+                await self.blobs.put(document.document_id, sealed)
+            documents.append(replace(document, enclosed=enclosed))
             deks.append(dek)
         record = MessageRecord(
             message_id=message_id,
@@ -175,7 +185,14 @@ class Paper:
             deliveries=(self._delivery(message_id),),
         )
         deks_rows = tuple(dek.row for dek in deks)
-        new = NewMessage(message=record, deks=deks_rows, logs=(), day=self.clock().date(), messages_per_day=None)
+        new = NewMessage(
+            message=record,
+            deks=deks_rows,
+            logs=(),
+            day=self.clock().date(),
+            messages_per_day=None,
+            enclosures=enclosures,
+        )
         assert await self.ledger.record(new) is None
         claims = await self.ledger.claim("test", lease=timedelta(minutes=10), limit=100, providers=[PROVIDER])
         (claim,) = [claim for claim in claims if claim.delivery.message_id == message_id]
@@ -230,7 +247,7 @@ class Paper:
         assert row is not None
         dek = await self.vault.open_dek(row, sender_id)
         pieces = unseal(
-            self.blobs.open(document.document_id),
+            self.documents.open(document),
             dek.key,
             expect_blob_id=document.document_id,
             expect_dek_id=document.dek_id,
@@ -243,15 +260,14 @@ class Paper:
         (path,) = self.folder.glob(f"blobs/*/{document_id}")
         return path
 
-    async def _document(
+    async def _sealed(
         self, number: int, filename: str, content: bytes, meta: Dek, media_type: str
-    ) -> tuple[DocumentRecord, Dek]:
+    ) -> tuple[DocumentRecord, Dek, AsyncIterator[bytes]]:
         dek = await self.vault.new_dek(sender_uuid(SENDER), "document")
         document_id = DocumentId(self.new_id())
         header = BlobHeader(
             blob_id=document_id, dek_id=dek.row.dek_id, sender_id=dek.sender_id, created_at=self.clock()
         )
-        await self.blobs.put(document_id, seal(_once(content), header, dek.key))
         return (
             DocumentRecord(
                 document_id=document_id,
@@ -266,6 +282,7 @@ class Paper:
                 dek_id=dek.row.dek_id,
             ),
             dek,
+            seal(_once(content), header, dek.key),
         )
 
     def _delivery(self, message_id: MessageId) -> DeliveryRecord:

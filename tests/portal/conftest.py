@@ -95,7 +95,7 @@ async def make_portal(paper: Any) -> AsyncIterator[MakePortal]:
             portal = Portal(url="", stack=stack)
             given: dict[str, Any] = {
                 "ledger": paper.ledger,
-                "blobs": paper.blobs,
+                "documents": paper.documents,
                 "vault": paper.vault,
                 "logbook": paper.logbook,
                 "clock": paper.clock,

@@ -95,6 +95,28 @@ async def test_a_download_is_never_probed_with_head(paper: Any, visitor: Any) ->
         assert (await visitor.call("HEAD", path, headers={})).status == 405
 
 
+# ── Enclosed in the ledger ──
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+async def test_an_enclosed_document_is_downloaded_as_any_other(paper: Any, visitor: Any, content: bytes) -> None:
+    letter = await opened(paper, visitor, {"brief.pdf": content}, enclosed=True)
+    assert not list(paper.folder.glob(f"blobs/*/{letter.record.documents[0].document_id}"))
+    answer = await visitor.get("/letter/1")
+    assert (answer.status, answer.whole, answer.body == content) == (200, True, True)
+
+
+async def test_an_enclosed_document_that_is_gone_gives_a_page_and_no_byte(
+    paper: Any, portal: Any, visitor: Any
+) -> None:
+    letter = await opened(paper, visitor, {"brief.pdf": SMALL}, enclosed=True)
+    lost = letter.record.documents[0].document_id.bytes
+    await paper.ledger._writer.run(lambda c: c.execute("DELETE FROM enclosure WHERE document_id = ?", (lost,)))
+    answer = await visitor.get("/letter/1")
+    assert (answer.status, answer.headers["Content-Type"]) == (500, "text/html; charset=utf-8")
+    assert portal.outcomes["downloaded"] == 0
+
+
 # ── Bytes that are not what was handed over ──
 
 

@@ -90,8 +90,8 @@ async def make_outsider(
             case "curl":
                 shutil.copy(RECIPES / "curl" / "send.sh", folder)
                 command: tuple[str, ...] = ("./send.sh",)
-            case "python" | "python-jws":
-                name = "send.py" if recipe == "python" else "send_jws.py"
+            case "python" | "python-jws" | "python-batch":
+                name = {"python": "send.py", "python-jws": "send_jws.py", "python-batch": "send_batch.py"}[recipe]
                 shutil.copy(RECIPES / "python" / name, folder)
                 command = (sys.executable, "-I", name)
             case _:

@@ -177,7 +177,12 @@ async def test_without_an_address_the_message_is_signed_and_not_sent(
 
 
 @pytest.mark.parametrize(
-    ("name", "needs"), [("send.py", {"cryptography", "lxml", "signxml"}), ("send_jws.py", {"cryptography"})]
+    ("name", "needs"),
+    [
+        ("send.py", {"cryptography", "lxml", "signxml"}),
+        ("send_jws.py", {"cryptography"}),
+        ("send_batch.py", {"cryptography"}),
+    ],
 )
 def test_a_python_recipe_needs_nothing_of_this_project(name: str, needs: set[str]) -> None:
     tree = ast.parse((RECIPES / "python" / name).read_text("utf-8"))
@@ -190,7 +195,7 @@ def test_every_variable_that_a_recipe_reads_stands_in_the_example_with_an_explan
     example = (RECIPES / "sender.env").read_text("utf-8")
     known = set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
     recipes = [*RECIPES.glob("*/send*"), *RECIPES.glob("*/SendLetter.*")]
-    assert len(recipes) == 5
+    assert len(recipes) == 6
     read = {
         name
         for recipe in recipes

@@ -277,6 +277,8 @@ FORBIDDEN = [
     "TRUNCATE message",
     "UPDATE document SET sha256 = ''",
     "DELETE FROM document",
+    "UPDATE enclosure SET sealed = ''",
+    "TRUNCATE enclosure",
     "DELETE FROM delivery",
     "UPDATE attempt SET started_at = now()",
     "DELETE FROM attempt",

@@ -194,6 +194,13 @@ CONTRACT_OPERATIONS: Final = (
         "application/schema+json",
     ),
     _file(
+        "batch.schema.json",
+        "getBatchJsonSchema",
+        "Get the JSON Schema of batches",
+        "The payload of a batch as JSON Web Signature.",
+        "application/schema+json",
+    ),
+    _file(
         "examples/message.xml",
         "getMessageExample",
         "Get a signed example message",
@@ -206,5 +213,34 @@ CONTRACT_OPERATIONS: Final = (
         "Get the example message as JSON Web Signature",
         "The same message in the second dialect, with a signer of its own, registered nowhere.",
         "application/jose",
+    ),
+    _file(
+        "examples/batch.xml",
+        "getBatchExample",
+        "Get a signed example batch",
+        "Of two messages. Its signer is registered nowhere.",
+        XML,
+    ),
+    _file(
+        "examples/batch.jws",
+        "getBatchExampleJws",
+        "Get an example batch as JSON Web Signature",
+        "Of the same two messages, in their JSON form. Its signer is registered nowhere.",
+        "application/jose",
+    ),
+    _file(
+        "examples/batch-m1.xml",
+        "getItemExample",
+        "Get the first message of the example batch",
+        "The part `m1`, byte for byte: its SHA-256 stands in `examples/batch.xml`. The second differs in nothing "
+        "but its `Reference`, 2026-000124.",
+        XML,
+    ),
+    _file(
+        "examples/batch-m1.json",
+        "getItemExampleJson",
+        "Get the first message of the example batch in its JSON form",
+        "The part `m1` of `examples/batch.jws`, likewise.",
+        JSON,
     ),
 )

@@ -79,6 +79,7 @@ _TAKEN: Final[dict[str, Any]] = {
             "number": 2,
             "reference": "2026-000124",
             "outcome": "refused",
+            "code": "recipient-not-authorised",
             "problem": {
                 "type": "urn:document-gateway:problem:recipient-not-authorised",
                 "title": "The recipient is not authorised",
@@ -98,7 +99,13 @@ _BATCH: Final[dict[str, Any]] = {
     "acceptedAt": "2026-11-22T10:00:00.000Z",
     "items": [
         {**_ITEM, "status": "delivered"},
-        {"number": 2, "reference": "2026-000124", "outcome": "missing"},
+        {
+            "number": 2,
+            "reference": "2026-000124",
+            "outcome": "refused",
+            "code": "recipient-not-authorised",
+            "refusedAt": "2026-11-22T10:00:01.250Z",
+        },
         _MISSING,
     ],
 }
@@ -113,7 +120,7 @@ _STOPPED: Final[dict[str, Any]] = {
             "messageId": examples.MESSAGE_ID,
             "status": "delivered",
         },
-        {"number": 2, "reference": "2026-000124", "outcome": "missing"},
+        {"number": 2, "reference": "2026-000124", "outcome": "refused"},
         _MISSING,
     ],
 }
@@ -138,8 +145,9 @@ def _submit(facts: Facts) -> Operation:
             "`200` says what became of each item: an item that is wrong is refused by itself, and the next one goes "
             "on. Each item is taken over as soon as its last part is on durable storage. So when the connection "
             "breaks, what came before stays; send the same batch again, whole or with only the items that are "
-            "missing, and the answer tells of all of them. What was taken over is answered with its first receipt; "
-            "what was refused is judged anew.\n\n"
+            "missing, and the answer tells of all of them: sent alone, without any item, the batch asks what became "
+            "of them. What was taken over is answered with its first receipt, whatever comes in its place; what was "
+            "refused is judged anew.\n\n"
             "Any other answer is about the batch itself, or about parts that belong to no item: they come in the "
             "order of their numbers, each item once, its documents behind it. Items before such a part stay "
             "accepted.\n\n"
@@ -188,8 +196,9 @@ _FOLLOWING: Final = (
         name="getBatch",
         group=Group.FOLLOW,
         summary="Look at a batch",
-        description="Each item as it stands now. An item that was refused is told as missing: why, the answer to "
-        "handing it over says.",
+        description="Each item as it stands now, also for who lost the answer to handing the batch over, whose "
+        "`Location` is this. Of an item that was refused the code is kept; to hear what exactly was wrong, send it "
+        "again under the same batch.",
         parameters=(_BATCH_ID,),
         answers=(
             Answer(

@@ -5,18 +5,32 @@ from typing import Final
 
 from gateway.accept import Outcome
 from gateway.domain.batch import MAX_ITEMS
-from gateway.intake.contract.shapes import Schema, array, choice, described, members, nullable, number, ref, text
+from gateway.errors import Kind
+from gateway.intake.contract.shapes import (
+    Schema,
+    array,
+    choice,
+    described,
+    members,
+    nullable,
+    number,
+    one_of,
+    ref,
+    text,
+)
 
 OUTCOMES: Final[Mapping[str, str]] = {
     Outcome.ACCEPTED: "taken over as this item, now or when the same batch came before",
     Outcome.REPEATED: "the same message was taken over before, alone or in another batch",
-    Outcome.REFUSED: "nothing of it was kept; `problem` says why. Sent again, it is judged anew",
-    Outcome.MISSING: "it is not with the gateway; it may be sent, now or later, under the same batch",
+    Outcome.REFUSED: "nothing of it was kept when it came last; `code` says why. It may be sent again under the same "
+    "batch, and is judged anew",
+    Outcome.MISSING: "it never came whole; it may be sent, now or later, under the same batch",
 }
 _STOPPED: Final[Mapping[str, str]] = {
     "cancelled": "it is stopped, by this or an earlier call; nothing of it was or will be sent",
     "already-dispatched": "a provider was called for it, or it has ended; it can no longer be stopped",
-    Outcome.MISSING: "it is not with the gateway",
+    Outcome.REFUSED: "it was refused when it came last, so there is nothing to stop",
+    Outcome.MISSING: "it never came whole, so there is nothing to stop",
 }
 
 _NUMBER: Final = number("Its number in the batch.", minimum=1)
@@ -59,12 +73,15 @@ BATCH_SCHEMAS: Final[Mapping[str, Schema]] = {
         },
     ),
     "BatchItem": members(
-        "One item: with its message and receipt once it was taken over, with the problem when it was refused.",
+        "One item: with its message and receipt once it was taken over, with the code of the problem when it was "
+        "refused: in the answer to the request in which it came the whole problem too, afterwards when that was.",
         _ITEM,
         {
             **_MESSAGE,
             "receipt": ref("ReceiptToken"),
+            "code": one_of(Kind, "Why it was refused: the code of the problem."),
             "problem": described(ref("Problem"), "Why it was refused, as a message that comes alone would have been."),
+            "refusedAt": described(ref("Instant"), "When it came last."),
             "retryAfter": number("Try this item again after so many seconds.", minimum=1),
         },
     ),

@@ -40,13 +40,12 @@ def read_style() -> str:
     return _TEMPLATES.joinpath("docs.css").read_text("utf-8")
 
 
-def render_page(document: Mapping[str, Any], example: str, token: str, style: str) -> str:
+def render_page(document: Mapping[str, Any], examples: Mapping[str, str], style: str) -> str:
     """
-    Return the page that shows an OpenAPI document and a signed message, as XML and as JSON Web Signature.
+    Return the page that shows an OpenAPI document, and what is signed and sent: `examples`, by their published names.
 
     Reads its template: blocks.
     """
-    header, payload, _ = token.split(".")
     schemas: Mapping[str, Schema] = document["components"]["schemas"]
     environment = Environment(
         loader=FunctionLoader(lambda name: _TEMPLATES.joinpath(name).read_text("utf-8")),
@@ -60,6 +59,7 @@ def render_page(document: Mapping[str, Any], example: str, token: str, style: st
     environment.filters["type"] = type_of
     environment.filters["limits"] = limits_of
     environment.filters["rows"] = lambda schema: rows_of(schema, schemas)
+    environment.filters["token_part"] = _token_part
     environment.filters["as_json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     return environment.get_template("docs.html").render(
         style=Markup(style),  # noqa: S704 - a file of this package, in which nothing is put in
@@ -71,10 +71,7 @@ def render_page(document: Mapping[str, Any], example: str, token: str, style: st
         groups=[_group(tag, document) for tag in document["tags"]],
         schemas=schemas,
         problems=sorted((_problem(code) for code in NOTES), key=lambda problem: problem["status"]),
-        example=example,
-        token=token,
-        token_header=_decoded(header),
-        token_payload=_decoded(payload),
+        examples=examples,
     )
 
 
@@ -140,7 +137,9 @@ def _problem(code: Kind) -> dict[str, Any]:
     }
 
 
-def _decoded(segment: str) -> Any:
+def _token_part(token: str, place: int) -> Any:
+    """Return the header (0) or the payload (1) of a compact JWS."""
+    segment = token.split(".")[place]
     return json.loads(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
 
 

@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Final
 
 from gateway.config import Config
+from gateway.crypto.batches import ITEM_MEDIA_TYPES
 from gateway.crypto.dialects import Dialect
 from gateway.intake.contract.facts import Facts
 from gateway.intake.contract.files import Contract, PublishedFile
@@ -13,6 +14,15 @@ from gateway.intake.contract.page import content_security_policy, read_style, re
 from gateway.intake.routes import ROUTES
 
 _XML: Final = "application/xml"
+_EXAMPLES: Final = {
+    "message.xml": ("message_example.xml", Dialect.XML.media_type),
+    "message.jws": ("message_example.jws", Dialect.JWS.media_type),
+    "batch.xml": ("batch_example.xml", Dialect.XML.media_type),
+    "batch.jws": ("batch_example.jws", Dialect.JWS.media_type),
+    "batch-m1.xml": ("batch_example_m1.xml", ITEM_MEDIA_TYPES[Dialect.XML]),
+    "batch-m1.json": ("batch_example_m1.json", ITEM_MEDIA_TYPES[Dialect.JWS]),
+}
+"""Each by the name under which it is published: its file, and its type."""
 _XML_SCHEMAS: Final = ("message.xsd", "batch.xsd", "receipt.xsd", "xmldsig-subset.xsd")
 
 
@@ -30,10 +40,9 @@ def publish(facts: Facts) -> Contract:
     """
     document = build_openapi(ROUTES, facts)
     here, crypto = files("gateway.intake.contract"), files("gateway.crypto")
-    example = here.joinpath("message_example.xml").read_bytes()
-    token = here.joinpath("message_example.jws").read_bytes()
+    examples = {name: here.joinpath(file).read_bytes() for name, (file, _) in _EXAMPLES.items()}
     style = read_style()
-    page = render_page(document, example.decode(), token.decode(), style)
+    page = render_page(document, {name: octets.decode() for name, octets in examples.items()}, style)
     return {
         "docs": PublishedFile(
             content=page.encode(),
@@ -47,10 +56,15 @@ def publish(facts: Facts) -> Contract:
         "openapi.json": PublishedFile(
             content=json.dumps(document, indent=1, ensure_ascii=False).encode(), media_type="application/json"
         ),
-        "message.schema.json": PublishedFile(
-            content=here.joinpath("message_schema.json").read_bytes(), media_type="application/schema+json"
-        ),
-        "examples/message.xml": PublishedFile(content=example, media_type=Dialect.XML.media_type),
-        "examples/message.jws": PublishedFile(content=token, media_type=Dialect.JWS.media_type),
+        **{
+            f"{what}.schema.json": PublishedFile(
+                content=here.joinpath(f"{what}_schema.json").read_bytes(), media_type="application/schema+json"
+            )
+            for what in ("message", "batch")
+        },
+        **{
+            f"examples/{name}": PublishedFile(content=octets, media_type=_EXAMPLES[name][1])
+            for name, octets in examples.items()
+        },
         **{name: PublishedFile(content=crypto.joinpath(name).read_bytes(), media_type=_XML) for name in _XML_SCHEMAS},
     }

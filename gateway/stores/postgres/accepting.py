@@ -9,6 +9,7 @@ from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.stores.encoding import quota_exceeded, swept
 from gateway.stores.model import BatchLink, KnownReference, NewMessage, QuotaUse
 from gateway.stores.postgres.batching import link_item
+from gateway.stores.postgres.enclosing import insert_enclosures
 from gateway.stores.postgres.keys import add_deks
 from gateway.stores.postgres.logs import append, insert_entries
 from gateway.stores.postgres.messages import insert_message
@@ -47,9 +48,9 @@ async def record(tx: Transaction, new: NewMessage) -> KnownReference | None:
     # Whoever burns the same reference at this moment is waited for, so one row tells who was first.
     if await tx.connection.fetchval(_BURN, *key, message.message_id, message.content_sha256) is None:
         return await find_reference(tx, *key)
-    await hold_blobs(
-        tx, message.message_id, [document.document_id for document in message.documents], message.accepted_at
-    )
+    blob_ids = [document.document_id for document in message.documents if not document.enclosed]
+    await hold_blobs(tx, message.message_id, blob_ids, message.accepted_at)
+    await insert_enclosures(tx, new.enclosures)
     await add_deks(tx, new.deks)
     if all(entry.message_id in (None, message.message_id) for entry in new.logs):
         # Nobody else can know of this message yet, so its first entries are numbered without a lock.

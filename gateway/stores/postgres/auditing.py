@@ -24,6 +24,7 @@ from gateway.stores.model import (
 )
 from gateway.stores.postgres.accepting import find_reference
 from gateway.stores.postgres.batching import proving_batches
+from gateway.stores.postgres.enclosing import enclosure_sizes
 from gateway.stores.postgres.logs import timeline
 from gateway.stores.postgres.messages import SELECT_MESSAGES, load_messages
 from gateway.stores.postgres.sessions import Row, Transaction
@@ -74,6 +75,11 @@ ORDER BY message_id LIMIT $2
     Listing.STRAY_DOCUMENTS: """
 SELECT document_id, document_id FROM document WHERE document_id > $1
   AND NOT EXISTS (SELECT FROM message WHERE message.message_id = document.message_id)
+ORDER BY document_id LIMIT $2
+""",
+    Listing.STRAY_ENCLOSURES: """
+SELECT document_id, document_id FROM enclosure WHERE document_id > $1 AND NOT EXISTS (
+  SELECT FROM document WHERE document.document_id = enclosure.document_id AND document.enclosed)
 ORDER BY document_id LIMIT $2
 """,
     Listing.STRAY_DELIVERIES: """
@@ -175,6 +181,9 @@ async def _audited(tx: Transaction, messages: Sequence[MessageRecord]) -> list[A
     leases = {DeliveryId(row[0]): row[1] for row in await tx.connection.fetch(_LEASES, deliveries)}
     retrievals = {DeliveryId(row[0]) for row in await tx.connection.fetch(_RETRIEVALS, deliveries)}
     proofs = await proving_batches(tx, [message.message_id for message in messages])
+    sizes = await enclosure_sizes(
+        tx, [each.document_id for message in messages for each in message.documents if each.enclosed]
+    )
     audited = []
     for message in messages:
         own = [delivery.delivery_id for delivery in message.deliveries]
@@ -189,6 +198,9 @@ async def _audited(tx: Transaction, messages: Sequence[MessageRecord]) -> list[A
                 leases={delivery_id: leases[delivery_id] for delivery_id in own if delivery_id in leases},
                 retrievals=frozenset(own) & retrievals,
                 timeline=tuple(await timeline(tx, message.message_id)),
+                enclosures={
+                    each.document_id: sizes[each.document_id] for each in message.documents if each.document_id in sizes
+                },
                 batch=proofs.get(message.message_id),
             )
         )

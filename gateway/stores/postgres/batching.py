@@ -5,8 +5,9 @@ from typing import Final
 from uuid import UUID
 
 from gateway.domain.ids import EnterpriseNumber, MessageId
+from gateway.errors import Kind
 from gateway.stores.encoding import batch_conflict
-from gateway.stores.model import BatchLink, BatchRecord
+from gateway.stores.model import BatchLink, BatchRecord, ItemRefusal
 from gateway.stores.postgres.rows import floor_ms
 from gateway.stores.postgres.sessions import Row, Transaction
 
@@ -23,10 +24,26 @@ ON CONFLICT (sender, profile, reference) DO NOTHING RETURNING batch_id
 """
 _LINK: Final = """
 INSERT INTO batch_item (batch_id, number, message_id, is_proof) VALUES ($1, $2, $3, $4)
-ON CONFLICT (batch_id, number) DO NOTHING
+ON CONFLICT (batch_id, number) DO UPDATE
+SET message_id = excluded.message_id, is_proof = excluded.is_proof, refused_as = NULL, refused_at = NULL
+WHERE batch_item.message_id IS NULL
 """
 _LINKED: Final = "SELECT number, message_id, is_proof FROM batch_item WHERE batch_id = $1 AND number = $2"
-_LINKS: Final = "SELECT number, message_id, is_proof FROM batch_item WHERE batch_id = $1 ORDER BY number"
+_LINKS: Final = """
+SELECT number, message_id, is_proof FROM batch_item WHERE batch_id = $1 AND message_id IS NOT NULL ORDER BY number
+"""
+_REFUSE: Final = """
+INSERT INTO batch_item (batch_id, number, is_proof, refused_as, refused_at)
+SELECT $1, refusal.number, FALSE, refusal.code, refusal.refused_at
+FROM unnest($2::integer[], $3::text[], $4::timestamptz[]) AS refusal (number, code, refused_at)
+ORDER BY refusal.number
+ON CONFLICT (batch_id, number) DO UPDATE
+SET refused_as = excluded.refused_as, refused_at = excluded.refused_at
+WHERE batch_item.message_id IS NULL
+"""
+_REFUSALS: Final = """
+SELECT number, refused_as, refused_at FROM batch_item WHERE batch_id = $1 AND message_id IS NULL ORDER BY number
+"""
 _PROVING: Final = "SELECT message_id, batch_id FROM batch_item WHERE message_id = ANY($1::uuid[]) AND is_proof"
 
 
@@ -53,6 +70,24 @@ async def batch(tx: Transaction, batch_id: UUID) -> BatchRecord | None:
 async def batch_links(tx: Transaction, batch_id: UUID) -> list[BatchLink]:
     """See `Ledger.batch_links`."""
     return [_link_of(row) for row in await tx.connection.fetch(_LINKS, batch_id)]
+
+
+async def batch_refusals(tx: Transaction, batch_id: UUID) -> list[ItemRefusal]:
+    """See `Ledger.batch_refusals`."""
+    return [
+        ItemRefusal(number=number, kind=Kind(code), refused_at=refused_at)
+        for number, code, refused_at in await tx.connection.fetch(_REFUSALS, batch_id)
+    ]
+
+
+async def note_refusals(tx: Transaction, batch: BatchRecord, refusals: Sequence[ItemRefusal]) -> None:
+    """See `Ledger.note_refusals`."""
+    known = await tx.connection.fetchrow(_KNOWN, batch.sender, batch.profile, batch.reference)
+    if known is None or known[1] != batch.content_sha256:
+        return
+    numbers = [refusal.number for refusal in refusals]
+    codes = [str(refusal.kind) for refusal in refusals]
+    await tx.connection.execute(_REFUSE, known[0], numbers, codes, [floor_ms(each.refused_at) for each in refusals])
 
 
 async def proving_batch(tx: Transaction, message_id: MessageId) -> BatchRecord | None:

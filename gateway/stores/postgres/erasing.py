@@ -1,4 +1,4 @@
-"""Erasure: keys first, then blobs; and tombstones, which forbid what no document needs."""
+"""Erasure: keys first, with the enclosures, then blobs; and tombstones, which forbid what no document needs."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,8 +20,13 @@ _DUE: Final = (
 # With the message locked, nobody adds a document to it, and its log entries get positions in the order of numbers.
 _LOCK: Final = "SELECT 1 FROM message WHERE message_id = $1 AND revision = $2 FOR NO KEY UPDATE"
 _MARK_MESSAGE: Final = "UPDATE message SET copy_state = 'erased', revision = revision + 1 WHERE message_id = $1"
+# The enclosures go with the keys; of the other documents the blobs are left to erase.
 _MARK_DOCUMENTS: Final = """
-UPDATE document SET key_destroyed_at = $2 WHERE message_id = $1 AND key_destroyed_at IS NULL
+WITH marked AS (
+  UPDATE document SET key_destroyed_at = $2, blob_erased_at = CASE WHEN enclosed THEN $2 ELSE blob_erased_at END
+  WHERE message_id = $1 AND key_destroyed_at IS NULL RETURNING document_id, enclosed
+)
+DELETE FROM enclosure WHERE document_id IN (SELECT document_id FROM marked WHERE enclosed)
 """
 _END_RETRIEVAL: Final = "DELETE FROM retrieval WHERE message_id = $1"
 _BLOBS: Final = """

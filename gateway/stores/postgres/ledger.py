@@ -27,6 +27,7 @@ from gateway.stores.model import (
     DossierRecord,
     EvidenceRecord,
     FeedPage,
+    ItemRefusal,
     KnownReference,
     LateCounts,
     Listed,
@@ -50,6 +51,7 @@ from gateway.stores.postgres import (
     auditing,
     batching,
     claiming,
+    enclosing,
     erasing,
     feeding,
     keys,
@@ -196,6 +198,14 @@ class PostgresLedger:
         """See `Ledger.batch_links`."""
         return await self._sessions.look(lambda tx: batching.batch_links(tx, batch_id))
 
+    async def batch_refusals(self, batch_id: UUID) -> list[ItemRefusal]:
+        """See `Ledger.batch_refusals`."""
+        return await self._sessions.look(lambda tx: batching.batch_refusals(tx, batch_id))
+
+    async def note_refusals(self, batch: BatchRecord, refusals: Sequence[ItemRefusal]) -> None:
+        """See `Ledger.note_refusals`."""
+        await self._sessions.write(lambda tx: batching.note_refusals(tx, batch, refusals))
+
     async def link_item(self, batch: BatchRecord, link: BatchLink) -> BatchLink:
         """See `Ledger.link_item`."""
         return await self._sessions.write(lambda tx: batching.link_item(tx, batch, link))
@@ -237,6 +247,10 @@ class PostgresLedger:
         return await self._sessions.read(
             lambda tx: reading.messages(tx, which, after_position=after_position, limit=limit)
         )
+
+    async def enclosure(self, document_id: DocumentId) -> bytes | None:
+        """See `Ledger.enclosure`."""
+        return await self._sessions.look(lambda tx: enclosing.enclosure(tx, document_id))
 
     async def timeline(self, message_id: MessageId) -> list[TimelineEntry]:
         """See `Ledger.timeline`."""

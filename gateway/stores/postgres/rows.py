@@ -29,13 +29,13 @@ def floor_ms_or_null(at: datetime | None) -> datetime | None:
 _INSERT_DOCUMENT: Final = """
 INSERT INTO document (
   document_id, message_id, delivery_id, number, part, kind, media_type, size_bytes, sha256, main, signed, pages,
-  sealed_filename, dek_id, key_destroyed_at
-) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+  sealed_filename, dek_id, key_destroyed_at, enclosed
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 """
 _SELECT_DOCUMENTS: Final = """
 SELECT
   message_id, document_id, delivery_id, number, part, kind, media_type, size_bytes, sha256, main, signed, pages,
-  sealed_filename, dek_id, key_destroyed_at
+  sealed_filename, dek_id, key_destroyed_at, enclosed
 FROM document WHERE message_id = ANY($1::uuid[]) ORDER BY message_id, number, document_id
 """
 
@@ -46,7 +46,7 @@ async def insert_document(tx: Transaction, message_id: MessageId, document: Docu
 
 
 async def insert_documents(tx: Transaction, message_id: MessageId, documents: Iterable[DocumentRecord]) -> None:
-    """Add documents of a message; the caller holds their blobs."""
+    """Add documents of a message; the caller holds the blobs of those that have one."""
     await tx.connection.executemany(
         _INSERT_DOCUMENT,
         [
@@ -66,6 +66,7 @@ async def insert_documents(tx: Transaction, message_id: MessageId, documents: It
                 document.sealed_filename,
                 document.dek_id,
                 floor_ms_or_null(document.key_destroyed_at),
+                document.enclosed,
             )
             for document in documents
         ],
@@ -84,7 +85,7 @@ def _document_of(row: Row) -> DocumentRecord:
     # fmt: off
     (
         _, document_id, delivery_id, number, part, kind, media_type, size_bytes, sha256, main, signed, pages,
-        sealed_filename, dek_id, key_destroyed_at,
+        sealed_filename, dek_id, key_destroyed_at, enclosed,
     ) = row
     # fmt: on
     return DocumentRecord(
@@ -102,6 +103,7 @@ def _document_of(row: Row) -> DocumentRecord:
         sealed_filename=sealed_filename,
         dek_id=dek_id,
         key_destroyed_at=key_destroyed_at,
+        enclosed=enclosed,
     )
 
 

@@ -17,6 +17,7 @@ from gateway.stores.model import (
     QuotaUse,
 )
 from gateway.stores.sqlite.batching import link_item
+from gateway.stores.sqlite.enclosing import insert_enclosures
 from gateway.stores.sqlite.erasing import refuse_tombstones
 from gateway.stores.sqlite.keys import add_deks
 from gateway.stores.sqlite.logs import append
@@ -42,10 +43,11 @@ def record(connection: apsw.Connection, new: NewMessage, clock: Callable[[], dat
     known = _burn_reference(connection, new.message)
     if known is not None:
         return known
-    refuse_tombstones(connection, [document.document_id for document in new.message.documents])
+    refuse_tombstones(connection, [each.document_id for each in new.message.documents if not each.enclosed])
     _count_against_quota(connection, new, clock)
     add_deks(connection, new.deks)
     insert_message(connection, new.message)
+    insert_enclosures(connection, new.enclosures)
     append(connection, new.logs)
     if new.item is not None:
         link = BatchLink(number=new.item.number, message_id=new.message.message_id, is_proof=True)

@@ -26,6 +26,7 @@ from gateway.stores.model import (
 )
 from gateway.stores.sqlite.accepting import find_reference
 from gateway.stores.sqlite.batching import proving_batches
+from gateway.stores.sqlite.enclosing import enclosure_sizes
 from gateway.stores.sqlite.logs import timeline
 from gateway.stores.sqlite.messages import SELECT_MESSAGES, load_messages
 from gateway.stores.sqlite.rows import Row, blobs, from_ms, from_ms_or_null
@@ -66,6 +67,11 @@ ORDER BY message_id LIMIT ?
     Listing.STRAY_DOCUMENTS: """
 SELECT document_id, document_id FROM document WHERE document_id > ?
   AND NOT EXISTS (SELECT 1 FROM message WHERE message.message_id = document.message_id)
+ORDER BY document_id LIMIT ?
+""",
+    Listing.STRAY_ENCLOSURES: """
+SELECT document_id, document_id FROM enclosure WHERE document_id > ? AND NOT EXISTS (
+  SELECT 1 FROM document WHERE document.document_id = enclosure.document_id AND document.enclosed = 1)
 ORDER BY document_id LIMIT ?
 """,
     Listing.STRAY_DELIVERIES: """
@@ -158,6 +164,9 @@ def _audited(connection: apsw.Connection, messages: Sequence[MessageRecord]) -> 
     leases = _leases(connection, deliveries)
     retrievals = _retrievals(connection, deliveries)
     proofs = proving_batches(connection, [message.message_id for message in messages])
+    sizes = enclosure_sizes(
+        connection, [each.document_id for message in messages for each in message.documents if each.enclosed]
+    )
     audited = []
     for message in messages:
         own = [delivery.delivery_id for delivery in message.deliveries]
@@ -172,6 +181,9 @@ def _audited(connection: apsw.Connection, messages: Sequence[MessageRecord]) -> 
                 leases={delivery_id: leases[delivery_id] for delivery_id in own if delivery_id in leases},
                 retrievals=frozenset(own) & retrievals,
                 timeline=tuple(timeline(connection, message.message_id)),
+                enclosures={
+                    each.document_id: sizes[each.document_id] for each in message.documents if each.document_id in sizes
+                },
                 batch=proofs.get(message.message_id),
             )
         )

@@ -7,8 +7,9 @@ from uuid import UUID
 import apsw
 
 from gateway.domain.ids import EnterpriseNumber, MessageId
+from gateway.errors import Kind
 from gateway.stores.encoding import batch_conflict
-from gateway.stores.model import BatchLink, BatchRecord
+from gateway.stores.model import BatchLink, BatchRecord, ItemRefusal
 from gateway.stores.sqlite.rows import Row, blobs, from_ms, to_ms
 
 _SELECT: Final = """
@@ -23,10 +24,23 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _LINK: Final = """
 INSERT INTO batch_item (batch_id, number, message_id, is_proof) VALUES (?, ?, ?, ?)
-ON CONFLICT (batch_id, number) DO NOTHING
+ON CONFLICT (batch_id, number) DO UPDATE
+SET message_id = excluded.message_id, is_proof = excluded.is_proof, refused_as = NULL, refused_at = NULL
+WHERE message_id IS NULL
 """
 _LINKED: Final = "SELECT number, message_id, is_proof FROM batch_item WHERE batch_id = ? AND number = ?"
-_LINKS: Final = "SELECT number, message_id, is_proof FROM batch_item WHERE batch_id = ? ORDER BY number"
+_LINKS: Final = """
+SELECT number, message_id, is_proof FROM batch_item WHERE batch_id = ? AND message_id IS NOT NULL ORDER BY number
+"""
+_REFUSE: Final = """
+INSERT INTO batch_item (batch_id, number, is_proof, refused_as, refused_at) VALUES (?, ?, 0, ?, ?)
+ON CONFLICT (batch_id, number) DO UPDATE
+SET refused_as = excluded.refused_as, refused_at = excluded.refused_at
+WHERE message_id IS NULL
+"""
+_REFUSALS: Final = """
+SELECT number, refused_as, refused_at FROM batch_item WHERE batch_id = ? AND message_id IS NULL ORDER BY number
+"""
 _PROVING: Final = "SELECT message_id, batch_id FROM batch_item WHERE message_id IN carray(?) AND is_proof = 1"
 
 
@@ -53,6 +67,23 @@ def batch(connection: apsw.Connection, batch_id: UUID) -> BatchRecord | None:
 def batch_links(connection: apsw.Connection, batch_id: UUID) -> list[BatchLink]:
     """See `Ledger.batch_links`."""
     return [_link_of(row) for row in connection.execute(_LINKS, (batch_id.bytes,))]
+
+
+def batch_refusals(connection: apsw.Connection, batch_id: UUID) -> list[ItemRefusal]:
+    """See `Ledger.batch_refusals`."""
+    return [
+        ItemRefusal(number=number, kind=Kind(code), refused_at=from_ms(refused_at))
+        for number, code, refused_at in connection.execute(_REFUSALS, (batch_id.bytes,))
+    ]
+
+
+def note_refusals(connection: apsw.Connection, batch: BatchRecord, refusals: Sequence[ItemRefusal]) -> None:
+    """See `Ledger.note_refusals`."""
+    known = connection.execute(_KNOWN, (batch.sender, batch.profile, batch.reference)).fetchone()
+    if known is None or known[1] != batch.content_sha256:
+        return
+    rows = [(known[0], refusal.number, refusal.kind, to_ms(refusal.refused_at)) for refusal in refusals]
+    connection.executemany(_REFUSE, rows)
 
 
 def proving_batch(connection: apsw.Connection, message_id: MessageId) -> BatchRecord | None:

@@ -1,4 +1,4 @@
-"""Erasure: keys first, then blobs; and tombstones, which forbid what no document needs."""
+"""Erasure: keys first, with the enclosures, then blobs; and tombstones, which forbid what no document needs."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -10,6 +10,7 @@ import apsw
 from gateway.domain.ids import DocumentId
 from gateway.stores.encoding import swept
 from gateway.stores.model import LogEntry, MessageRecord
+from gateway.stores.sqlite.enclosing import remove_enclosures
 from gateway.stores.sqlite.keys import destroy_document_keys
 from gateway.stores.sqlite.logs import append
 from gateway.stores.sqlite.messages import SELECT_MESSAGES, load_messages
@@ -23,7 +24,8 @@ _MARK_MESSAGE: Final = """
 UPDATE message SET copy_state = 'erased', revision = revision + 1 WHERE message_id = ? AND revision = ?
 """
 _MARK_DOCUMENTS: Final = """
-UPDATE document SET key_destroyed_at = ? WHERE message_id = ? AND key_destroyed_at IS NULL
+UPDATE document SET key_destroyed_at = :at, blob_erased_at = iif(enclosed, :at, blob_erased_at)
+WHERE message_id = :message_id AND key_destroyed_at IS NULL
 """
 _END_RETRIEVAL: Final = """
 DELETE FROM retrieval WHERE delivery_id IN (SELECT delivery_id FROM delivery WHERE message_id = ?)
@@ -33,7 +35,7 @@ SELECT document_id FROM document WHERE key_destroyed_at IS NOT NULL AND blob_era
 ORDER BY key_destroyed_at LIMIT ?
 """
 _MARK_BLOB: Final = "UPDATE document SET blob_erased_at = ? WHERE document_id = ? AND blob_erased_at IS NULL"
-_IS_NEEDED: Final = "SELECT count(*) FROM document WHERE document_id = ?"
+_IS_NEEDED: Final = "SELECT count(*) FROM document WHERE document_id = ? AND enclosed = 0"
 _FORBID: Final = "INSERT INTO tombstone (blob_id, at) VALUES (?, ?) ON CONFLICT (blob_id) DO NOTHING"
 _FORBIDDEN: Final = "SELECT count(*) FROM tombstone WHERE blob_id IN carray(?)"
 
@@ -53,7 +55,8 @@ def destroy_keys(
         return False
     # By the rows of now, not by `message`: a cover page may have come since it was read.
     destroy_document_keys(connection, message.message_id)
-    connection.execute(_MARK_DOCUMENTS, (to_ms(at), message_id))
+    connection.execute(_MARK_DOCUMENTS, {"at": to_ms(at), "message_id": message_id})
+    remove_enclosures(connection, message.message_id)
     connection.execute(_END_RETRIEVAL, (message_id,))
     append(connection, entries)
     return True

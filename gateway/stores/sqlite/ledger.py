@@ -26,6 +26,7 @@ from gateway.stores.model import (
     DossierRecord,
     EvidenceRecord,
     FeedPage,
+    ItemRefusal,
     KnownReference,
     LateCounts,
     Listed,
@@ -49,6 +50,7 @@ from gateway.stores.sqlite import (
     auditing,
     batching,
     claiming,
+    enclosing,
     erasing,
     feeding,
     keys,
@@ -184,6 +186,14 @@ class SqliteLedger:
         """See `Ledger.batch_links`."""
         return await self._readers.run(lambda c: batching.batch_links(c, batch_id))
 
+    async def batch_refusals(self, batch_id: UUID) -> list[ItemRefusal]:
+        """See `Ledger.batch_refusals`."""
+        return await self._readers.run(lambda c: batching.batch_refusals(c, batch_id))
+
+    async def note_refusals(self, batch: BatchRecord, refusals: Sequence[ItemRefusal]) -> None:
+        """See `Ledger.note_refusals`."""
+        await self._writer.run(lambda c: batching.note_refusals(c, batch, refusals))
+
     async def link_item(self, batch: BatchRecord, link: BatchLink) -> BatchLink:
         """See `Ledger.link_item`."""
         return await self._writer.run(lambda c: batching.link_item(c, batch, link))
@@ -223,6 +233,10 @@ class SqliteLedger:
     async def messages(self, which: MessageFilter, *, after_position: int, limit: int) -> Page:
         """See `Ledger.messages`."""
         return await self._readers.run(lambda c: reading.messages(c, which, after_position=after_position, limit=limit))
+
+    async def enclosure(self, document_id: DocumentId) -> bytes | None:
+        """See `Ledger.enclosure`."""
+        return await self._readers.run(lambda c: enclosing.enclosure(c, document_id))
 
     async def timeline(self, message_id: MessageId) -> list[TimelineEntry]:
         """See `Ledger.timeline`."""

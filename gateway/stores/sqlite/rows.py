@@ -50,13 +50,13 @@ def blobs(values: Collection[bytes]) -> "apsw.CArrayBinding":  # a class that on
 _INSERT_DOCUMENT: Final = """
 INSERT INTO document (
   document_id, message_id, delivery_id, number, part, kind, media_type, size_bytes, sha256, main, signed, pages,
-  sealed_filename, dek_id, key_destroyed_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  sealed_filename, dek_id, key_destroyed_at, enclosed
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _SELECT_DOCUMENTS: Final = """
 SELECT
   message_id, document_id, delivery_id, number, part, kind, media_type, size_bytes, sha256, main, signed, pages,
-  sealed_filename, dek_id, key_destroyed_at
+  sealed_filename, dek_id, key_destroyed_at, enclosed
 FROM document WHERE message_id IN carray(?) ORDER BY message_id, number, document_id
 """
 
@@ -81,6 +81,7 @@ def insert_document(connection: apsw.Connection, message_id: MessageId, document
             document.sealed_filename,
             document.dek_id.bytes,
             to_ms_or_null(document.key_destroyed_at),
+            document.enclosed,
         ),
     )
 
@@ -97,7 +98,7 @@ def _document_of(row: Row) -> DocumentRecord:
     # fmt: off
     (
         _, document_id, delivery_id, number, part, kind, media_type, size_bytes, sha256, main, signed, pages,
-        sealed_filename, dek_id, key_destroyed_at,
+        sealed_filename, dek_id, key_destroyed_at, enclosed,
     ) = row
     # fmt: on
     return DocumentRecord(
@@ -115,6 +116,7 @@ def _document_of(row: Row) -> DocumentRecord:
         sealed_filename=sealed_filename,
         dek_id=UUID(bytes=dek_id),
         key_destroyed_at=from_ms_or_null(key_destroyed_at),
+        enclosed=bool(enclosed),
     )
 
 

@@ -102,7 +102,7 @@ CREATE TABLE reference (
   PRIMARY KEY (sender, profile, reference)
 ) STRICT, WITHOUT ROWID;
 
--- A document's id is also the id of its blob. Cover pages are documents that we made, for one delivery.
+-- A document's id is also the id of its blob, or of its enclosure. Cover pages are documents that we made, for one delivery.
 CREATE TABLE document (
   document_id BLOB PRIMARY KEY,
   message_id BLOB NOT NULL,
@@ -119,11 +119,19 @@ CREATE TABLE document (
   sealed_filename BLOB NOT NULL,
   dek_id BLOB NOT NULL,
   key_destroyed_at INTEGER,
-  blob_erased_at INTEGER
+  blob_erased_at INTEGER, -- of an enclosed one: when its key was destroyed
+  enclosed INTEGER NOT NULL DEFAULT 0 -- 1: there is no blob; the sealed bytes are an enclosure
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX document_by_message ON document (message_id, number);
 CREATE INDEX document_blob_to_erase ON document (key_destroyed_at)
   WHERE key_destroyed_at IS NOT NULL AND blob_erased_at IS NULL;
+
+-- The sealed bytes of enclosed documents. A row comes with its message and goes with its key. Not WITHOUT ROWID: there
+-- the inner pages of the tree would hold such rows too, and be many.
+CREATE TABLE enclosure (
+  document_id BLOB PRIMARY KEY,
+  sealed BLOB NOT NULL
+) STRICT;
 
 -- A delivery is also its own queue entry: next_action, due_at, lease.
 CREATE TABLE delivery (
@@ -346,12 +354,21 @@ BEGIN
   SELECT RAISE(ABORT, 'batches never change');
 END;
 
--- The message that stands for an item of a batch.
+-- What became of an item of a batch: the message that stands for it, or why it was refused when it came last.
 CREATE TABLE batch_item (
   batch_id BLOB NOT NULL,
   number INTEGER NOT NULL,
-  message_id BLOB NOT NULL,
-  is_proof INTEGER NOT NULL, -- 1: it was taken over as this item; 0: it was there before
-  PRIMARY KEY (batch_id, number)
+  message_id BLOB,
+  is_proof INTEGER NOT NULL, -- 1: it was taken over as this item; 0: it was there before, or was refused
+  refused_as TEXT, -- the code of the problem, nothing of the item itself
+  refused_at INTEGER,
+  PRIMARY KEY (batch_id, number),
+  CHECK ((message_id IS NULL) = (refused_as IS NOT NULL)),
+  CHECK ((message_id IS NULL) = (refused_at IS NOT NULL)),
+  CHECK (message_id IS NOT NULL OR is_proof = 0)
 ) STRICT, WITHOUT ROWID;
+CREATE TRIGGER batch_item_keeps_message BEFORE UPDATE ON batch_item WHEN OLD.message_id IS NOT NULL
+BEGIN
+  SELECT RAISE(ABORT, 'the message that stands for an item never changes');
+END;
 CREATE UNIQUE INDEX batch_item_proving ON batch_item (message_id) WHERE is_proof = 1;

@@ -16,12 +16,21 @@ BEGIN
   SELECT RAISE(ABORT, 'batches never change');
 END;
 
--- The message that stands for an item of a batch.
+-- What became of an item of a batch: the message that stands for it, or why it was refused when it came last.
 CREATE TABLE batch_item (
   batch_id BLOB NOT NULL,
   number INTEGER NOT NULL,
-  message_id BLOB NOT NULL,
-  is_proof INTEGER NOT NULL, -- 1: it was taken over as this item; 0: it was there before
-  PRIMARY KEY (batch_id, number)
+  message_id BLOB,
+  is_proof INTEGER NOT NULL, -- 1: it was taken over as this item; 0: it was there before, or was refused
+  refused_as TEXT, -- the code of the problem, nothing of the item itself
+  refused_at INTEGER,
+  PRIMARY KEY (batch_id, number),
+  CHECK ((message_id IS NULL) = (refused_as IS NOT NULL)),
+  CHECK ((message_id IS NULL) = (refused_at IS NOT NULL)),
+  CHECK (message_id IS NOT NULL OR is_proof = 0)
 ) STRICT, WITHOUT ROWID;
+CREATE TRIGGER batch_item_keeps_message BEFORE UPDATE ON batch_item WHEN OLD.message_id IS NOT NULL
+BEGIN
+  SELECT RAISE(ABORT, 'the message that stands for an item never changes');
+END;
 CREATE UNIQUE INDEX batch_item_proving ON batch_item (message_id) WHERE is_proof = 1;

@@ -5,6 +5,7 @@ Every request, also on a kept connection, is judged anew: the certificate, its r
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -42,6 +43,7 @@ _log: Final = logging.getLogger(__name__)
 CORRELATION: Final = "x-correlation-id"
 _PROXY_HEADERS: Final = frozenset({"client-cert", "client-cert-chain"})
 _BACKLOG: Final = 1_024
+_LAST_ANSWERS_S: Final = 5.0  # for what is left to be written once no request is looked at any more
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Where the edge leaves the party of the certificate, which it judged to admit the request.
 _PEER: Final = web.RequestKey("peer", Peer)
@@ -99,13 +101,15 @@ class IntakeServer:
         self._limits = limits
         self._metrics = metrics
         self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._ending = False
         self._admission = Admission(limits.admission, metrics, deps.clock, pressure)
         self._places = Places(limits.connections)
         self._handshakes: set[asyncio.Task[Any]] = set()
         self._connections: defaultdict[EnterpriseNumber, WeakSet[asyncio.BaseTransport]] = defaultdict(WeakSet)
         self._server: asyncio.Server | None = None
-        self._runner = web.AppRunner(self._application(), shutdown_timeout=limits.drain_s)
+        self._runner = web.AppRunner(self._application(), shutdown_timeout=_LAST_ANSWERS_S)
 
     async def start(self, host: str, port: int, context: ssl.SSLContext) -> int:
         """Listen; return the port."""
@@ -128,9 +132,14 @@ class IntakeServer:
         self._ending = True
 
     async def stop(self) -> None:
-        """Take no more connections, finish the requests that run, close."""
+        """Take no more connections, finish the requests that run, also while their bodies still arrive, close."""
         if self._server is not None:
             self._server.close()
+        self.announce_end()
+        # aiohttp's own way to end drops whatever still arrives.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.drain_s):
+                await self._idle.wait()
         await self._runner.cleanup()
 
     def close_connections(self, party: EnterpriseNumber) -> int:
@@ -231,6 +240,7 @@ class IntakeServer:
         correlation_id = str(uuid4())
         refusal: Refusal | None = None
         self._in_flight += 1
+        self._idle.clear()
         self._metrics.in_flight.labels(edge="intake").set(self._in_flight)
         response: web.StreamResponse
         try:
@@ -247,6 +257,8 @@ class IntakeServer:
                 response.force_close()  # what is left of the body is not worth reading
         finally:
             self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
             self._metrics.in_flight.labels(edge="intake").set(self._in_flight)
         if self._ending:
             response.force_close()

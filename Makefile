@@ -30,10 +30,10 @@ demo: setup ## run the gateway with a simulated e-Box and print house
 test: setup ## run every test, in parallel
 	$(BIN)/python -m pytest -n auto
 
-crash: setup ## kill the gateway at every point of its work, and see that each letter arrives once (some 20 minutes, or 45 on a busy machine)
+crash: setup ## kill the gateway at every point of its work, with both ledgers, and see that each letter arrives once (some 40 minutes, or 90 on a busy machine)
 	$(BIN)/python -m tests.crash $(CRASH_OPTIONS)
 
-crash-safeguards: setup ## take each safeguard away, and see that the crash harness notices
+crash-safeguards: setup ## take each safeguard away, with both ledgers, and see that the crash harness notices
 	$(BIN)/python -m tests.crash --without $(CRASH_OPTIONS)
 
 batch: setup ## hand over batches of 500 messages, and cut and repeat them

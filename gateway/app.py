@@ -40,7 +40,7 @@ from gateway.config.reader import ConfigInvalid
 from gateway.covers.maker import CoverMaker, CoverSettings
 from gateway.crypto.identity import Identities
 from gateway.crypto.tls import SwappableContext, plain_server_context, server_context
-from gateway.deliver import DeliverDeps, Destination, Outcome
+from gateway.deliver.stages import DeliverDeps, Destination, Outcome
 from gateway.dispatch.deadlines import Deadlines, DeadlineSettings
 from gateway.dispatch.sweeper import SweepDeps, Sweeper, SweepSettings
 from gateway.dispatch.worker import Workers, WorkerSettings

@@ -25,16 +25,9 @@ from typing import Final, assert_never
 from gateway.admin.journal import Actor, command_entry
 from gateway.admin.problems import AdminRefusal, Code
 from gateway.crypto.sealing import SealBroken
-from gateway.deliver import (
-    DeliverDeps,
-    Envelope,
-    Letter,
-    Outcome,
-    find_envelope,
-    journey_state,
-    open_letter,
-    settlement,
-)
+from gateway.deliver.opening import find_envelope, open_letter
+from gateway.deliver.settle import journey_state, settlement
+from gateway.deliver.stages import DeliverDeps, Envelope, Letter, Outcome
 from gateway.domain import journey
 from gateway.domain.ids import DeliveryId, MessageId
 from gateway.domain.journey import Verdict

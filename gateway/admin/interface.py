@@ -15,7 +15,7 @@ from gateway.admin.decisions import Decided
 from gateway.admin.journal import ABOUT_NO_MESSAGE, Actor
 from gateway.admin.problems import AdminRefusal, Code
 from gateway.crypto.jws import strict_json
-from gateway.deliver import DeliverDeps
+from gateway.deliver.stages import DeliverDeps
 from gateway.domain.ids import EnterpriseNumber, holds_ssin
 from gateway.domain.registration import Registration
 from gateway.domain.staff import Part, SecurityMatrix, Staff, Verb

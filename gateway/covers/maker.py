@@ -19,7 +19,7 @@ from gateway.covers.lettering import Unprintable
 from gateway.covers.page import CoverPage, render_cover, require_room
 from gateway.crypto.sealing import BlobHeader, seal
 from gateway.crypto.vault import Vault
-from gateway.deliver import Letter
+from gateway.deliver.stages import Letter
 from gateway.domain.ids import DocumentId, sender_uuid
 from gateway.domain.message import Cover, PostalAddress, PrintProduct
 from gateway.domain.status import Reason
@@ -57,7 +57,7 @@ class CoverSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoverMaker:
-    """Implements `gateway.deliver.Covers`; `ids` mints UUIDv7s."""
+    """Implements `gateway.deliver.stages.Covers`; `ids` mints UUIDv7s."""
 
     settings: CoverSettings
     ledger: Ledger

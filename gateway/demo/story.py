@@ -434,9 +434,7 @@ class Story:
         account.fact("its configuration", str(self._environment.config_file))
         account.fact("keep it running", ".venv/bin/gateway demo --keep")
         account.fact("send your own PDF", ".venv/bin/gateway demo --pdf letter.pdf")
-        account.fact(
-            "how it is built, step by step", "README.md, docs/decisions.md, gateway/accept/, gateway/deliver.py"
-        )
+        account.fact("how it is built, step by step", "README.md, docs/decisions.md, gateway/accept/, gateway/deliver/")
         account.say()
         account.say("  All of this held." if account.held else "  Something above did not hold: see the lines with ✗.")
 

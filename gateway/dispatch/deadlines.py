@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from gateway.deliver import DeliverDeps, Envelope, Outcome, find_envelope, journey_state, settlement
+from gateway.deliver.opening import find_envelope
+from gateway.deliver.settle import journey_state, settlement
+from gateway.deliver.stages import DeliverDeps, Envelope, Outcome
 from gateway.domain.deadlines import Pending, after_deadline
 from gateway.domain.journey import Verdict
 from gateway.domain.schedule import TAKEN_UP_WITHIN

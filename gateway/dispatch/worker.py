@@ -17,7 +17,8 @@ from datetime import timedelta
 from typing import Final
 
 from gateway.adapters.limits import LimitedAdapter
-from gateway.deliver import DeliverDeps, Outcome, deliver
+from gateway.deliver import deliver
+from gateway.deliver.stages import DeliverDeps, Outcome
 from gateway.errors import GatewayError, LeaseLost, StoreUnavailable
 from gateway.stores.model import Claim
 from gateway.telemetry import place_of

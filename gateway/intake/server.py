@@ -5,6 +5,7 @@ Every request, also on a kept connection, is judged anew: the certificate, its r
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -42,6 +43,7 @@ _log: Final = logging.getLogger(__name__)
 CORRELATION: Final = "x-correlation-id"
 _PROXY_HEADERS: Final = frozenset({"client-cert", "client-cert-chain"})
 _BACKLOG: Final = 1_024
+_LAST_ANSWERS_S: Final = 5.0  # for what is left to be written once no request is looked at any more
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Where the edge leaves the party of the certificate, which it judged to admit the request.
 _PEER: Final = web.RequestKey("peer", Peer)
@@ -101,14 +103,17 @@ class IntakeServer:
         self._identities = identities
         self._limits = limits
         self._metrics = metrics
-        self._in_flight = metrics.in_flight.labels(edge="intake")
+        self._in_flight = 0
+        self._in_flight_told = metrics.in_flight.labels(edge="intake")
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._ending = False
         self._admission = Admission(limits.admission, metrics, deps.clock, pressure)
         self._places = Places(limits.connections)
         self._handshakes: set[asyncio.Task[Any]] = set()
         self._connections: defaultdict[EnterpriseNumber, WeakSet[asyncio.BaseTransport]] = defaultdict(WeakSet)
         self._server: asyncio.Server | None = None
-        self._runner = web.AppRunner(self._application(), shutdown_timeout=limits.drain_s)
+        self._runner = web.AppRunner(self._application(), shutdown_timeout=_LAST_ANSWERS_S)
 
     async def start(self, host: str, port: int, context: ssl.SSLContext) -> int:
         """Listen; return the port."""
@@ -131,9 +136,14 @@ class IntakeServer:
         self._ending = True
 
     async def stop(self) -> None:
-        """Take no more connections, finish the requests that run, close."""
+        """Take no more connections, finish the requests that run, also while their bodies still arrive, close."""
         if self._server is not None:
             self._server.close()
+        self.announce_end()
+        # aiohttp's own way to end drops whatever still arrives.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.drain_s):
+                await self._idle.wait()
         await self._runner.cleanup()
 
     def close_connections(self, party: EnterpriseNumber) -> int:
@@ -243,7 +253,9 @@ class IntakeServer:
         started_at = asyncio.get_running_loop().time()
         correlation_id = str(uuid4())
         refusal: Refusal | None = None
-        self._in_flight.inc()
+        self._in_flight += 1
+        self._in_flight_told.inc()
+        self._idle.clear()
         response: web.StreamResponse
         try:
             correlation_id = request[_CORRELATION_ID] = _correlation_id(request) or correlation_id
@@ -258,7 +270,10 @@ class IntakeServer:
             if not request.content.at_eof():
                 response.force_close()  # what is left of the body is not worth reading
         finally:
-            self._in_flight.dec()
+            self._in_flight -= 1
+            self._in_flight_told.dec()
+            if not self._in_flight:
+                self._idle.set()
         if self._ending:
             response.force_close()
         _add_headers(response, correlation_id)

@@ -20,7 +20,8 @@ from gateway.admin.interface import AdminDeps
 from gateway.admin.socket import serve_admin
 from gateway.config.staff import load_security_matrix
 from gateway.crypto.vault import Vault
-from gateway.deliver import DeliverDeps, Destination, Letter, deliver
+from gateway.deliver import deliver
+from gateway.deliver.stages import DeliverDeps, Destination, Letter
 from gateway.domain.ids import (
     DeliveryId,
     DocumentId,

@@ -49,39 +49,54 @@ class _Bar(Progress):
 
 
 def main() -> int:
-    """Run what was asked for; return the exit code."""
+    """Run what was asked for, with one ledger after the other; return the exit code."""
     arguments = _parser().parse_args()
+    logs: list[str] = []
     with tempfile.TemporaryDirectory(prefix="crash-certs-") as folder:
         certs = Path(folder)
         _certificate_maker()(certs, datetime.now(UTC))
-        crew = Crew(arguments.jobs, certs, arguments.ledger)
-        try:
-            if arguments.without is not None:
-                names = arguments.without or list(SAFEGUARDS)
-                return _show_trials(try_without(crew, names), as_json=arguments.json)
-            report = Report(ledger=arguments.ledger)
-            plans = _chosen(record(crew, report), arguments)
-            if not report.failures:  # else every run would say the same
-                carry_out(crew, plans, report, on_progress=_Bar(), minutes=arguments.minutes)
-        finally:
-            crew.close()
+        verdicts = [_hold(ledger, certs, arguments, logs) for ledger in dict.fromkeys(arguments.ledger or LEDGERS)]
     if arguments.logs is not None:
-        arguments.logs.write_text("\n\n".join(report.logs))
+        arguments.logs.write_text("\n\n".join(logs))
+    return 0 if all(verdicts) else 1
+
+
+def _hold(ledger: str, certs: Path, arguments: argparse.Namespace, logs: list[str]) -> bool:
+    """Run what was asked for with one ledger, and show it; return whether it is as it should be."""
+    crew = Crew(arguments.jobs, certs, ledger)
+    try:
+        if arguments.without is not None:
+            names = arguments.without or list(SAFEGUARDS)
+            return _show_trials(ledger, try_without(crew, names), as_json=arguments.json)
+        report = Report(ledger=ledger)
+        plans = _chosen(record(crew, report), arguments)
+        if not report.failures:  # else every run would say the same
+            carry_out(crew, plans, report, on_progress=_Bar(), minutes=arguments.minutes)
+    finally:
+        crew.close()
+    logs += report.logs
     _show(report, as_json=arguments.json)
-    return 0 if report.holds else 1
+    return report.holds
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description="Kill the gateway at every point.")
-    parser.add_argument("--ledger", choices=sorted(LEDGERS), default="sqlite")
+    parser.add_argument(
+        "--ledger",
+        choices=list(LEDGERS),
+        action="append",
+        help="may be given again; all, one after the other: none given",
+    )
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="runs at the same time (4)")
     parser.add_argument("--sample", action="store_true", help="one fault for each kind of point")
-    parser.add_argument("--minutes", type=float, default=math.inf, metavar="N", help="begin no run after so long")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, metavar="N", help="with each ledger, begin no run after so long"
+    )
     parser.add_argument("--only", metavar="TEXT", help="faults whose description contains this")
     parser.add_argument(
         "--without", nargs="*", metavar="SAFEGUARD", help="take safeguards away, one by one; all: none named"
     )
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--json", action="store_true", help="one line of JSON for each ledger")
     parser.add_argument("--logs", type=Path, metavar="FILE", help="keep the gateway's last words of runs that failed")
     return parser
 
@@ -128,14 +143,17 @@ def _show(report: Report, *, as_json: bool) -> None:
     print("\n".join(lines))  # noqa: T201 -- a command's answer
 
 
-def _show_trials(trials: list[Trial], *, as_json: bool) -> int:
+def _show_trials(ledger: str, trials: list[Trial], *, as_json: bool) -> bool:
     if as_json:
-        print(json.dumps({each.name: {"caught": each.is_caught, "violations": each.violations} for each in trials}))  # noqa: T201 -- a command's answer
+        found = {each.name: {"caught": each.is_caught, "violations": each.violations} for each in trials}
+        print(json.dumps({"ledger": ledger, "safeguards": found}))  # noqa: T201 -- a command's answer
+    else:
+        print(f"ledger {ledger}")  # noqa: T201 -- a command's answer
     for trial in trials if not as_json else ():
         caught = "caught  " if trial.is_caught else "NOT SEEN"
         first = "; ".join(trial.violations[:_TOLD])
         print(f"{caught} without {trial.name:24} ({trial.plan or 'no fault needed'}): {first}")  # noqa: T201 -- a command's answer
-    return 0 if all(trial.is_caught for trial in trials) else 1
+    return all(trial.is_caught for trial in trials)
 
 
 if __name__ == "__main__":

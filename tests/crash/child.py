@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import gateway.accept.taking
 import gateway.app
-import gateway.deliver
+import gateway.deliver.opening
 import gateway.house
 from gateway.adapters.limits import LimitedAdapter
 from gateway.config import load
@@ -32,7 +32,7 @@ from tests.crash.call_points import CallPoints
 from tests.crash.file_points import FilePoints, carrying_label
 from tests.crash.forgetting import ForgetfulDisk
 from tests.crash.ledger_points import LedgerPoints
-from tests.crash.ledgers import open_in_run
+from tests.crash.ledgers import kind_of, open_in_run
 from tests.crash.points import LABEL, Wire, read_plan, stand_in
 from tests.crash.postgres_points import PostgresPoints
 from tests.crash.races import Races
@@ -42,9 +42,9 @@ from tests.crash.sqlite_points import SqlitePoints
 SWEEPS: Final = SweepSettings(every_s=2.0, hourly=timedelta(seconds=4))
 INSIDE: Final[dict[str, Callable[[Wire, ForgetfulDisk], SqlitePoints | PostgresPoints]]] = {
     "sqlite": SqlitePoints,
-    "postgresql": PostgresPoints,
+    "postgres": PostgresPoints,
 }
-"""The points inside the commits of each kind of ledger, by the scheme of its URI."""
+"""The points inside the commits of each kind of ledger."""
 
 
 def live(order: dict[str, Any], line: socket.socket) -> None:
@@ -75,9 +75,10 @@ def live(order: dict[str, Any], line: socket.socket) -> None:
         tell("stopped")
 
     FilePoints(wire, disk, root).put_up()
-    INSIDE[urlsplit(config.stores.ledger).scheme](wire, disk).put_up()
+    ledger = kind_of(config.stores.ledger)
+    INSIDE[ledger](wire, disk).put_up()
     for name in order["without"]:
-        safeguards.SAFEGUARDS[name].take_away()
+        safeguards.SAFEGUARDS[name].removals[ledger].take_away()
     try:
         with asyncio.Runner(loop_factory=FastLoop) as runner:
             runner.run(serve())
@@ -116,7 +117,7 @@ def _instrument(wire: Wire, races: Races) -> None:
     _label(gateway.accept.taking, "spool", lambda order: f"{order.signed.message.reference}:in")
     for verb in ("run", "erase_due", "remove_orphans"):
         _label_method(Sweeper, verb, "sweeper")
-    open_letter = gateway.deliver.open_letter
+    open_letter = gateway.deliver.opening.open_letter
 
     async def opened_letter(*args: Any) -> Any:
         letter = await open_letter(*args)

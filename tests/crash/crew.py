@@ -39,6 +39,7 @@ class Crew:
     """`count` workers, for runs with one kind of ledger."""
 
     def __init__(self, count: int, certs: Path, ledger: str) -> None:
+        self.ledger = ledger
         gc.freeze()  # what was imported stays shared between the processes
         self._lines = [_hire(certs, ledger) for _ in range(count)]
 
@@ -104,8 +105,8 @@ def _hire(certs: Path, ledger: str) -> socket.socket:
 
 def _serve(line: socket.socket, certs: Path, ledger: str) -> None:
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each connection that a kill broke
-    with Nursery() as nursery, LEDGERS[ledger]() as make_ledger:  # the nursery first, while there is no thread
-        stage = Stage(certs, nursery, make_ledger)
+    with Nursery() as nursery, LEDGERS[ledger]() as home:  # the nursery first, while there is no thread
+        stage = Stage(certs, nursery, home)
         with line.makefile("rw", encoding="utf-8") as stream:
             for order in stream:
                 wanted: dict[str, Any] = json.loads(order)

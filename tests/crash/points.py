@@ -33,7 +33,8 @@ class Way(StrEnum):
     HANG = "hang"  # it happened, and no answer ever comes
 
 
-KILLS: Final = frozenset({Way.KILL_BEFORE, Way.KILL_AFTER, Way.CUT_BEFORE, Way.CUT_AFTER})
+CUTS: Final = frozenset({Way.CUT_BEFORE, Way.CUT_AFTER})
+KILLS: Final = CUTS | {Way.KILL_BEFORE, Way.KILL_AFTER}
 
 
 @dataclass(frozen=True, slots=True, order=True)

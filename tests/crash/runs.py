@@ -4,15 +4,16 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.stores.open import create_keyring
 from tests.crash.environment import Environment, Ports
+from tests.crash.ledgers import Home
 from tests.crash.nursery import Nursery
-from tests.crash.points import Plan
+from tests.crash.points import CUTS, Plan
 from tests.crash.proof import Snapshot, after_all, after_death
 from tests.crash.scenario import Story, Telling
 
@@ -36,13 +37,13 @@ class Verdict:
 
 
 class Stage:
-    """What the runs of one worker share: certificates, ports, and where gateways come from."""
+    """What the runs of one worker share: certificates, ports, and where gateways and ledgers come from."""
 
-    def __init__(self, certs: Path, nursery: Nursery, make_ledger: Callable[[Path], str]) -> None:
+    def __init__(self, certs: Path, nursery: Nursery, home: Home) -> None:
         self._certs = certs
         self._nursery = nursery
         self._ports = Ports.take()
-        self._make_ledger = make_ledger
+        self._home = home
 
     async def run(self, plan: Plan | None, without: Sequence[str] = ()) -> Verdict:
         """Tell the story once, and judge it."""
@@ -65,7 +66,8 @@ class Stage:
         )
 
     def _prepare(self, folder: Path) -> Environment:
-        environment = Environment(folder=folder, certs=self._certs, ports=self._ports, ledger=self._make_ledger(folder))
+        ledger = self._home.empty_ledger(folder)
+        environment = Environment(folder=folder, certs=self._certs, ports=self._ports, ledger=ledger)
         (folder / "attic").mkdir()
         environment.write()
         return environment
@@ -74,6 +76,8 @@ class Stage:
         snapshot = Snapshot()
 
         def inspect(story: Story) -> Any:
+            if plan is not None and plan.way in CUTS and story.hit and story.deaths == 1:
+                self._home.cut()
             after_death(environment, telling.clock, snapshot, story)
 
         telling = Telling(

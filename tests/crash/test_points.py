@@ -33,15 +33,18 @@ def harness(*options: str) -> tuple[int, Any]:
 
 
 def test_no_fault_at_any_kind_of_point_loses_or_doubles_a_letter() -> None:
-    code, found = harness("--sample", "--jobs", "4")
+    code, found = harness("--ledger", "sqlite", "--sample", "--jobs", "4")
     assert found["failures"] == []
     assert code == 0, found["missed"]
     kinds = {name.partition(".")[0] for name in found["points"]}
     assert kinds == {"file", "ledger", "sqlite", "call", "race"}
 
 
-def test_a_safeguard_that_is_gone_is_missed() -> None:
-    names = ("fence", "key-before-blob", "stable-key")
-    code, found = harness("--jobs", "3", "--without", *names)
-    assert {name: each["caught"] for name, each in found.items()} == dict.fromkeys(names, True), found
+@pytest.mark.parametrize(
+    ("ledger", "names"),
+    [("sqlite", ["fence", "key-before-blob", "stable-key"]), ("postgres", ["ledger-sync", "reconcile"])],
+)
+def test_a_safeguard_that_is_gone_is_missed(ledger: str, names: list[str]) -> None:
+    code, found = harness("--ledger", ledger, "--jobs", str(len(names)), "--without", *names)
+    assert {name: each["caught"] for name, each in found["safeguards"].items()} == dict.fromkeys(names, True), found
     assert code == 0

@@ -37,5 +37,5 @@ def try_without(crew: Crew, names: list[str]) -> list[Trial]:
 
     for _ in range(_CHANCES):
         left = [name for name in names if name not in trials or not trials[name].is_caught]
-        crew.work([Job(plan=SAFEGUARDS[name].plan, without=(name,)) for name in left], done)
+        crew.work([Job(plan=SAFEGUARDS[name].removals[crew.ledger].plan, without=(name,)) for name in left], done)
     return [trials[name] for name in names]

@@ -20,7 +20,7 @@ import tomli_w
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.client import Reply, ask
-from gateway.deliver import Outcome
+from gateway.deliver.stages import Outcome
 from gateway.dispatch.worker import Workers, WorkerSettings
 from gateway.domain.ids import MessageId
 from gateway.domain.message import Recipient

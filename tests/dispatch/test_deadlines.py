@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.deliver import Outcome, deliver
+from gateway.deliver import deliver
+from gateway.deliver.stages import Outcome
 from gateway.dispatch.deadlines import Deadlines, DeadlineSettings
 from gateway.domain.deadlines import DUTIES
 from gateway.domain.message import PrintOptions, PrintProduct

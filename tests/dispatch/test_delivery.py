@@ -1,15 +1,18 @@
 """What one delivery comes to under every fault of its provider: its end, its calls, and never a second copy."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from gateway.adapters.print_rest import PrintRestAdapter
 from gateway.domain.status import DeliveryStatus, MessageStatus
 
 SHORT_CALLS = {"attempt_timeout_s": 3, "connect_timeout_s": 3}
 DELIVERED, UNDELIVERABLE = MessageStatus.DELIVERED, MessageStatus.UNDELIVERABLE
 NEEDS_DECISION = MessageStatus.NEEDS_DECISION
+UNCOUNTABLE = b"%PDF-1.7 and nothing behind it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,10 +317,34 @@ async def test_a_print_house_that_tells_its_steps_out_of_order_moves_nothing_bac
 
 
 async def test_paper_whose_pages_cannot_be_counted_ends_before_any_call(bench: Any) -> None:
-    message_id = await bench.send(b"%PDF-1.7 and nothing behind it", channels=("print",))
+    message_id = await bench.send(UNCOUNTABLE, channels=("print",))
     record = await bench.settled(message_id)
     (delivery,) = record.deliveries
     assert (record.status, delivery.status, delivery.reason, delivery.code) == (
         "undeliverable", "failed", "refused", "pdf-unreadable",
     )  # fmt: skip
     assert bench.calls("create") == []
+
+
+async def test_paper_whose_pages_cannot_be_counted_stays_in_doubt_where_an_earlier_call_may_have_arrived(
+    bench: Any, start_pool: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(PrintRestAdapter, "finds", False)  # a print house that can only be sent the letter again
+    bench.house.gateway.workers.stop()
+    message_id = await bench.send(UNCOUNTABLE, channels=("print",))
+    (dying,) = await bench.ledger.claim("dying", lease=timedelta(seconds=60), limit=1, providers=["house-a"])
+    # By the ledger, it was calling when it died: whether the letter arrived, nobody knows.
+    await bench.ledger.begin_attempt(dying, longest=timedelta(seconds=20), settle=timedelta(seconds=20))
+    bench.clock.leap(timedelta(seconds=60))
+    start_pool(bench, "second")
+    record = await bench.settled(message_id)
+    (delivery,) = record.deliveries
+    assert (record.status, delivery.status, delivery.reason, delivery.code) == (
+        NEEDS_DECISION, DeliveryStatus.IN_DOUBT, "outcome-unknown", None,
+    )  # fmt: skip
+    assert 2 < delivery.attempts < 30  # ever more rarely, not every few seconds
+    assert set(await bench.results(message_id)) == {"document-unreadable"}
+    assert [doubt["deliveryId"] for doubt in await bench.doubts()] == [str(delivery.delivery_id)]
+    (told, *_) = [entry for entry in caplog.records if entry.message == "document unreadable"]
+    assert (told.delivery, told.error) == (str(delivery.delivery_id), "Refused: refused: refused pdf-unreadable")
+    assert bench.calls("create") == bench.calls("find") == []

@@ -3,10 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from gateway.stores.sqlite.ledger import SqliteLedger
 
 if TYPE_CHECKING:
     from tests.plugins.house import Answer, House, Part, SenderHand
@@ -433,3 +437,64 @@ async def test_a_refusal_is_heard_by_a_sender_that_is_still_sending(
     answer = await wire.ask(make_post(sender.parts(message, [letter])))
     assert (answer.status, answer.code) == (403, "category-not-authorised")
     assert await wire.end() == b""
+
+
+async def refuses_connections(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
+
+
+async def test_a_request_that_runs_when_the_gateway_stops_at_once_is_answered_as_the_last_on_its_connection(
+    make_house: Any, connect: Any, make_post: Any, inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    record = SqliteLedger.record
+
+    async def when_told(*args: Any) -> Any:
+        reached.set()
+        await go_on.wait()
+        return await record(*args)
+
+    monkeypatch.setattr(SqliteLedger, "record", when_told)
+    async with AsyncExitStack() as running:
+        house = await make_house(own_stack=running)
+        assert house.config.limits.drain_notice == timedelta(0)  # the usual
+        sender, look, wire = await house.sender(), inside(house), await connect(house)
+        await wire.send(make_post(sender.parts(sender.message())))
+        await reached.wait()
+
+        async def answer_when_nobody_gets_in() -> Any:
+            await look.until(lambda: refuses_connections(house.gateway.intake_port))
+            go_on.set()
+            return await wire.answer()
+
+        last = asyncio.create_task(answer_when_nobody_gets_in())
+    answer = await last
+    assert (answer.status, answer.headers["Connection"], await wire.end()) == (201, "close", b"")
+    house = await make_house(simulators=house.simulators)
+    view = await (await house.sender()).view(answer.json["messageId"])
+    assert view["receipt"] == answer.json["receipt"]
+
+
+async def test_a_body_that_still_arrives_when_the_gateway_stops_is_taken_to_its_end(
+    make_house: Any, connect: Any, make_post: Any, inside: Any
+) -> None:
+    async with AsyncExitStack() as running:
+        house = await make_house(own_stack=running)
+        sender, look, wire = await house.sender(), inside(house), await connect(house)
+        request = make_post(sender.parts(sender.message()))
+        await wire.send(request[:-10])
+        await look.until_metric(1, "gateway_requests_in_flight_requests", edge="intake")
+
+        async def send_the_rest_when_nobody_gets_in() -> Any:
+            await look.until(lambda: refuses_connections(house.gateway.intake_port))
+            await wire.send(request[-10:])
+            return await wire.answer()
+
+        last = asyncio.create_task(send_the_rest_when_nobody_gets_in())
+    answer = await last
+    assert (answer.status, answer.headers["Connection"]) == (201, "close")

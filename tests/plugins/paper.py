@@ -21,7 +21,7 @@ from gateway.config.providers import AddressBox
 from gateway.covers.maker import CoverMaker, CoverSettings
 from gateway.crypto.sealing import BlobHeader, seal, unseal
 from gateway.crypto.vault import Dek, Vault
-from gateway.deliver import Letter
+from gateway.deliver.stages import Letter
 from gateway.domain.ids import DeliveryId, DocumentId, EnterpriseNumber, MessageId, Ssin, sender_uuid, uuid7
 from gateway.domain.message import Channel, Lane, PostalAddress, PrintOptions, Recipient
 from gateway.domain.retention import CopyState, Keep

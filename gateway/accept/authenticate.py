@@ -49,7 +49,7 @@ async def verify(raw: RawMessage, peer: Peer, deps: AcceptDeps) -> Verified:
             signer-mismatch, certificate-revoked; nobody is known to have said anything.
     """
     signer = _Signer(peer, deps)
-    content = await _judged(
+    content = await judged(
         raw.manifest,
         partial(verify_message, dialect=raw.dialect, signer=signer, allow_test_ssin=deps.settings.allow_test_ssin),
     )
@@ -64,7 +64,7 @@ async def verify_batch(raw: RawBatch, peer: Peer, deps: AcceptDeps) -> VerifiedB
         Refusal: as `verify`.
     """
     signer = _Signer(peer, deps)
-    content = await _judged(
+    content = await judged(
         raw.manifest,
         partial(
             verify_batch_part,
@@ -76,7 +76,8 @@ async def verify_batch(raw: RawBatch, peer: Peer, deps: AcceptDeps) -> VerifiedB
     return VerifiedBatch(sender=signer.claimed, dialect=raw.dialect, signer_profiles=signer.profiles, content=content)
 
 
-async def _judged(part: bytes, judge: Callable[[bytes], T]) -> T:
+async def judged(part: bytes, judge: Callable[[bytes], T]) -> T:
+    """Return what `judge` finds in a part, on the event loop or in a thread, whichever is cheaper."""
     if len(part) <= _ON_THE_LOOP_BYTES:
         return judge(part)
     return await asyncio.to_thread(judge, part)

@@ -17,10 +17,11 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Final
 from uuid import UUID
 
-from gateway.accept.authenticate import authenticate_batch, signed_message, verify_batch
+from gateway.accept.authenticate import authenticate_batch, judged, signed_message, verify_batch
 from gateway.accept.refusals import log_refusal
 from gateway.accept.stages import (
     AcceptDeps,
@@ -244,7 +245,9 @@ async def _read(item: BatchItem, batch: _Taking, deps: AcceptDeps) -> SignedMess
             f"{part.name}: {what}",
             errors=[FieldError(pointer=f"/{part.name}", detail=what)],
         )
-    message = await asyncio.to_thread(read_item, content, dialect, allow_test_ssin=deps.settings.allow_test_ssin)
+    message = await judged(
+        content, partial(read_item, dialect=dialect, allow_test_ssin=deps.settings.allow_test_ssin)
+    )
     _require_of_batch(message, item, signed.batch)
     return signed_message(message, dialect, content, signed.speaker, Membership(batch=signed, number=item.number))
 

@@ -1,6 +1,5 @@
 """The commit point: the message, its receipt and its log entries in one transaction."""
 
-import asyncio
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -66,7 +65,6 @@ async def _new_message(spooled: Spooled, now: datetime, deps: AcceptDeps) -> New
     status = MessageStatus.SCHEDULED if due_at > now else MessageStatus.ACCEPTED
     receipt = _receipt(spooled, status, now, deps)
     signer = deps.receipts()
-    receipt_jws, receipt_xml = await asyncio.to_thread(lambda: (signer.jws(receipt), signer.xml(receipt)))
     delivery = DeliveryRecord(
         delivery_id=DeliveryId(deps.ids()),
         message_id=message_id,
@@ -114,8 +112,8 @@ async def _new_message(spooled: Spooled, now: datetime, deps: AcceptDeps) -> New
         sealed_subject=personal.seal_value(meta, message_id, "sealed_subject", message.subject.encode()),
         sealed_purpose=personal.seal_value(meta, message_id, "sealed_purpose", message.purpose.encode()),
         sealed_signed_message=personal.seal_value(meta, message_id, "sealed_signed_message", signed.part),
-        receipt_jws=receipt_jws,
-        receipt_xml=receipt_xml,
+        receipt_jws=signer.jws(receipt),
+        receipt_xml=signer.xml(receipt),
         documents=spooled.documents,
         deliveries=(delivery,),
     )

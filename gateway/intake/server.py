@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
-from uuid import uuid4
 from weakref import WeakSet
 
 from aiohttp import hdrs, http_parser, web
@@ -251,7 +250,7 @@ class IntakeServer:
     @web.middleware
     async def _edge(self, request: web.Request, handler: _Answering) -> web.StreamResponse:
         started_at = asyncio.get_running_loop().time()
-        correlation_id = str(uuid4())
+        correlation_id = str(self._deps.accept.ids())
         refusal: Refusal | None = None
         self._in_flight += 1
         self._in_flight_told.inc()
@@ -342,7 +341,7 @@ class IntakeServer:
 
     def _malformed(self, status: int) -> web.Response:
         """Return the answer to what aiohttp itself refuses with `status`, and count it."""
-        correlation_id = str(uuid4())
+        correlation_id = str(self._deps.accept.ids())
         kind = Kind.INTERNAL if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Kind.BAD_REQUEST
         refusal = as_refusal(GatewayError()) if kind is Kind.INTERNAL else Refusal(kind, _NO_HTTP)
         response = render(refusal, correlation_id)

@@ -245,9 +245,7 @@ async def _read(item: BatchItem, batch: _Taking, deps: AcceptDeps) -> SignedMess
             f"{part.name}: {what}",
             errors=[FieldError(pointer=f"/{part.name}", detail=what)],
         )
-    message = await judged(
-        content, partial(read_item, dialect=dialect, allow_test_ssin=deps.settings.allow_test_ssin)
-    )
+    message = await judged(content, partial(read_item, dialect=dialect, allow_test_ssin=deps.settings.allow_test_ssin))
     _require_of_batch(message, item, signed.batch)
     return signed_message(message, dialect, content, signed.speaker, Membership(batch=signed, number=item.number))
 

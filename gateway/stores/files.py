@@ -235,9 +235,9 @@ class _Draft:
             self._directories.ensure(self._path.parent)
             self._fd = create_file(self._path)
             self.is_open = True
-        data = b"".join(parts)
-        write_all(self._fd, data)
-        self.size_bytes += len(data)
+        for part in parts:  # joined, they would be in memory twice, and each thread keeps what it once needed
+            write_all(self._fd, part)
+            self.size_bytes += len(part)
         return self._fd
 
     def _publish(self) -> bool:

@@ -96,8 +96,8 @@ def part_of(content: bytes, head: bytes = HEAD) -> bytes:
 # What looks like a boundary, or like the beginning or the end of one.
 FRAGMENTS = [
     b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"-", b"--", b"\r\n--", b"\r\n--bound", b"\r\n--bound-", b"--bound-7",
-    b"bound-7--", b"\r\r\n--bound-8", b"\r\n--bound-7\r\n", b"\r\n--bound-7--\r\n", b"\n--bound-7\n", b": ", b"\0", b"x",
-    HEAD, DELIMITER,
+    b"bound-7--", b"\r\r\n--bound-8", b"\r\n--bound-7\r\n", b"\r\n--bound-7--\r\n", b"\n--bound-7\n", b": ", b"\0",
+    b"x", HEAD, DELIMITER,
 ]  # fmt: skip
 NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/\\;"), min_size=1, max_size=30)
 TYPES = st.sampled_from(["application/pdf", "application/xml", "text/plain", "application/xml; charset=utf-8"])

@@ -16,7 +16,7 @@ from aiohttp import StreamReader, hdrs, web
 from gateway.accept import RawBatch, RawMessage, RawPart
 from gateway.crypto.dialects import Dialect
 from gateway.errors import Kind, Refusal
-from gateway.intake.multipart import Event, Mark, MultipartParser
+from gateway.intake.multipart import CHUNK_BYTES, Event, Mark, MultipartParser
 from gateway.intake.part_heads import PartHead, multipart_invalid, parse_boundary
 
 MESSAGE_PART: Final = "message"
@@ -50,16 +50,16 @@ class Pace:
 
     async def read(self, content: StreamReader) -> bytes:
         """
-        Return what has arrived of a body; when nothing has, wait for it. b"" at its end.
+        Return what has arrived of a body, up to `CHUNK_BYTES`; when nothing has, wait for it. b"" at its end.
 
         Raises:
             Refusal: request-timeout, or bad-request when the body broke off or is no body by HTTP's rules.
         """
         try:
-            block = content.read_nowait()
+            block = content.read_nowait(CHUNK_BYTES)
             if not block and not content.at_eof():
                 async with asyncio.timeout(self._limits.stall_s):
-                    block = await content.readany()
+                    block = await content.read(CHUNK_BYTES)
         except TimeoutError as error:
             raise Refusal(
                 Kind.REQUEST_TIMEOUT,

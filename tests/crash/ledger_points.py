@@ -23,7 +23,7 @@ READS: Final = frozenset(
         "find_dossiers", "message", "messages_by_id", "messages", "timeline", "evidence", "events", "to_decide", "late",
         "queue_depths", "retrieval", "due_erasures", "blobs_to_erase", "registration_number", "registration_in_force",
         "live_uses", "noted_providers", "suspensions", "find_batch", "batch", "batch_links", "batch_refusals",
-        "proving_batch",
+        "proving_batch", "enclosure",
     }
 )  # fmt: skip
 _UNTOUCHED: Final = frozenset({"now", "close"})

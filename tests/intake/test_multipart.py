@@ -96,8 +96,8 @@ def part_of(content: bytes, head: bytes = HEAD) -> bytes:
 # What looks like a boundary, or like the beginning or the end of one.
 FRAGMENTS = [
     b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"-", b"--", b"\r\n--", b"\r\n--bound", b"\r\n--bound-", b"--bound-7",
-    b"bound-7--", b"\r\r\n--bound-8", b"\r\n--bound-7\r\n", b"\r\n--bound-7--\r\n", b"\n--bound-7\n", b": ", b"\0", b"x",
-    HEAD, DELIMITER,
+    b"bound-7--", b"\r\r\n--bound-8", b"\r\n--bound-7\r\n", b"\r\n--bound-7--\r\n", b"\n--bound-7\n", b": ", b"\0",
+    b"x", HEAD, DELIMITER,
 ]  # fmt: skip
 NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/\\;"), min_size=1, max_size=30)
 TYPES = st.sampled_from(["application/pdf", "application/xml", "text/plain", "application/xml; charset=utf-8"])
@@ -297,6 +297,8 @@ def test_content_is_told_at_once_but_for_what_may_be_a_boundary() -> None:
     assert parser.next() is None
     parser.feed(b"\n")
     assert parser.next() is None
+    parser.feed(b"c\r-")
+    assert parser.next() == b"\r\nc\r-"
 
 
 def test_a_block_that_is_content_is_handed_on_as_it_is() -> None:

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 # Up to this size a part is judged on the event loop: a usual one, of 4 KB, takes some 0.35 ms, and a thread would spend
 # part of that again on the hand-over and contend for the interpreter all the while. The worst one of this size that was
-# found is refused after 4 ms. Larger ones are judged in a thread.
+# found takes 5 ms. Larger ones are judged in a thread.
 _ON_THE_LOOP_BYTES: Final = 32 * 1024
 
 

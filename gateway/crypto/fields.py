@@ -282,7 +282,7 @@ def _channels(top: _Object) -> tuple[Channel, ...]:
     named = top.array("channels")
     if "channels" in top and not named:
         top.fault("names at least one channel, or is left out", "channels")
-    for place, value in enumerate(named):
+    for place, value in enumerate(named[: len(Channel) + 1]):  # one more than there are, and one of them is wrong
         try:
             channel = values.one_of(Channel)(value)
         except WrongValue as exc:

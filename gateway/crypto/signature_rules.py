@@ -10,7 +10,6 @@ from typing import Final
 
 from lxml import etree
 
-from gateway.crypto.schema import local_name
 from gateway.crypto.signature_value import DIGESTS, METHODS
 
 __all__ = ["DS", "broken_rule"]
@@ -21,6 +20,9 @@ _EXC_C14N: Final = "http://www.w3.org/2001/10/xml-exc-c14n#"
 _TRANSFORMS: Final = ["http://www.w3.org/2000/09/xmldsig#enveloped-signature", _EXC_C14N]
 _INCLUSIVE_NAMESPACES: Final = f"{{{_EXC_C14N}}}InclusiveNamespaces"
 _OBJECT: Final = f"{DS}Object"
+_SIGNATURE: Final = [f"{DS}SignedInfo", f"{DS}SignatureValue", f"{DS}KeyInfo"]
+_SIGNED_INFO: Final = [f"{DS}CanonicalizationMethod", f"{DS}SignatureMethod", f"{DS}Reference"]
+_REFERENCE: Final = [f"{DS}Transforms", f"{DS}DigestMethod", f"{DS}DigestValue"]
 _FRAGMENT: Final = re.compile(r"[#/]([A-Za-z0-9-]{1,32})\Z")
 
 
@@ -35,13 +37,13 @@ def broken_rule(signature: etree._Element, root_id: str) -> str | None:
         return "a comment inside the signature"
     if any(child.tag == _OBJECT for child in signature):
         return "object: a ds:Object is not allowed"
-    if _children(signature) != ["SignedInfo", "SignatureValue", "KeyInfo"]:
+    if _tags(signature) != _SIGNATURE:
         return "shape: a Signature holds SignedInfo, SignatureValue and KeyInfo"
     signed_info, _, key_info = signature
-    parts = _children(signed_info)
-    if parts.count("Reference") != 1:
+    parts = _tags(signed_info)
+    if parts.count(f"{DS}Reference") != 1:
         return "reference-count: exactly one Reference"
-    if parts != ["CanonicalizationMethod", "SignatureMethod", "Reference"]:
+    if parts != _SIGNED_INFO:
         return "shape: SignedInfo holds CanonicalizationMethod, SignatureMethod and Reference"
     canonicalization, method, reference = signed_info
     if _INCLUSIVE_NAMESPACES in tags:
@@ -58,7 +60,7 @@ def broken_rule(signature: etree._Element, root_id: str) -> str | None:
 def _broken_reference_rule(reference: etree._Element, root_id: str) -> str | None:
     if reference.get("URI") not in ("", f"#{root_id}"):
         return "reference-uri: must be empty or # and the Id of the root"
-    if _children(reference) != ["Transforms", "DigestMethod", "DigestValue"]:
+    if _tags(reference) != _REFERENCE:
         return "shape: Reference holds Transforms, DigestMethod and DigestValue"
     transforms, digest_method, _ = reference
     if [transform.get("Algorithm") for transform in transforms] != _TRANSFORMS:
@@ -71,14 +73,13 @@ def _broken_reference_rule(reference: etree._Element, root_id: str) -> str | Non
 
 
 def _broken_key_info_rule(key_info: etree._Element) -> str | None:
-    if _children(key_info) != ["X509Data"] or _children(key_info[0]) != ["X509Certificate"]:
+    if _tags(key_info) != [f"{DS}X509Data"] or _tags(key_info[0]) != [f"{DS}X509Certificate"]:
         return "key-info: exactly one X509Data with exactly one X509Certificate"
     return None
 
 
-def _children(element: etree._Element) -> list[str]:
-    """Return the names of the children, those outside the XML Signature namespace unreadable on purpose."""
-    return [local_name(child) if child.tag.startswith(DS) else "?" for child in element]
+def _tags(element: etree._Element) -> list[str]:
+    return [child.tag for child in element]
 
 
 def _fragment(element: etree._Element) -> str:

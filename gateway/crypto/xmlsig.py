@@ -61,13 +61,13 @@ _ATTRIBUTE_FAULTS_SHOWN: Final = 10
 
 _XML_DECLARATION: Final = re.compile(rb"<\?xml\s[^>]*?\?>")
 _ENCODING: Final = re.compile(rb"""\sencoding\s*=\s*["']([^"']*)["']""")
-_SPACE: Final = re.compile(r"[ \t\r\n]+")
+_SPACE: Final = b" \t\r\n"
 
 _CERTIFICATE: Final = f"{DS}KeyInfo/{DS}X509Data/{DS}X509Certificate"
 _too_deep = etree.XPath("boolean(" + "/*" * (_DEPTH_LIMIT + 1) + ")")
 _too_many_attributes = etree.XPath(f"boolean(//@*[{_ATTRIBUTES_LIMIT + 1}])")
 _string = etree.XPath("string()")  # unlike `text`, it does not end at a comment
-_namespaced_attributes = etree.XPath("//*[@*[namespace-uri()]]")
+_namespaced_attributes = etree.XPath("//@*[namespace-uri()]/..")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,7 +402,7 @@ def _check_key_type(signature: etree._Element, certificate: x509.Certificate) ->
 
 
 def _base64(text: str | None) -> bytes:
-    return b64decode(_SPACE.sub("", text or ""), validate=True)
+    return b64decode((text or "").encode("ascii").translate(None, delete=_SPACE), validate=True)
 
 
 def _sender(root: etree._Element) -> EnterpriseNumber:

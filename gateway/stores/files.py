@@ -38,7 +38,7 @@ from weakref import WeakValueDictionary
 from gateway.errors import BlobConflict, BlobMissing, StoreUnavailable
 from gateway.stores.blobs import BlobInfo
 
-_STEP_BYTES: Final = 262_144
+_STEP_BYTES: Final = 131_072  # held in memory of one blob being written or read
 _THREADS: Final = 8  # enough for the file system to join their fsyncs in one journal commit
 _FAN_OUT: Final = re.compile(r"[0-9a-f]{3}\Z")
 _BLOB_NAME: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")

@@ -735,3 +735,10 @@ def test_messages_have_the_same_digest_if_and_only_if_nothing_but_the_time_diffe
 ) -> None:
     for message in (other, replace(one, created_at=other.created_at), replace(other, documents=one.documents)):
         assert (content_sha256(one) == content_sha256(message)) == (differing_fields(one, message) == [])
+
+
+@pytest.mark.parametrize("channels", [["fax"] * 5_000, ["print"] * 5_000, [["print"]] * 5_000])
+def test_of_more_channels_than_there_are_only_the_first_are_judged(channels: list[object]) -> None:
+    with pytest.raises(Refusal) as caught:
+        message_from_json({**message_json(SMALL), "channels": channels}, allow_test_ssin=True)
+    assert 1 <= len(caught.value.errors) <= len(Channel) + 1

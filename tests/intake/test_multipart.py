@@ -297,6 +297,8 @@ def test_content_is_told_at_once_but_for_what_may_be_a_boundary() -> None:
     assert parser.next() is None
     parser.feed(b"\n")
     assert parser.next() is None
+    parser.feed(b"c\r-")
+    assert parser.next() == b"\r\nc\r-"
 
 
 def test_a_block_that_is_content_is_handed_on_as_it_is() -> None:

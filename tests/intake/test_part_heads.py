@@ -220,6 +220,7 @@ def test_a_boundary_is_read(content_type: str, boundary: str) -> None:
         "multipart/form-data; boundary=b\r\n",
         "multipart/form-data; boundary=" + "a" * 71,
         "multipart/form-data, boundary=b",
+        ", multipart/form-data; boundary=b",
         'multipart/form-data; x="; boundary=y"',
     ],
 )

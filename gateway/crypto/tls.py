@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
-from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -30,8 +29,6 @@ _VERSIONS: Final[Mapping[TlsMinimum, ssl.TLSVersion]] = {
 }
 # Only TLS 1.2 chooses from these. The security level holds for 1.3 too: RSA from 2048 bits, no SHA-1, in every chain.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
-
-_peer_certificates: Final[WeakKeyDictionary[asyncio.BaseTransport, x509.Certificate]] = WeakKeyDictionary()
 
 
 @dataclass(eq=False)
@@ -166,21 +163,16 @@ class SwappableContext:
 
 def peer_certificate(transport: asyncio.BaseTransport) -> x509.Certificate:
     """
-    Return the certificate that the peer proved to own, read once per connection.
+    Return the certificate that the peer proved to own.
 
     Raises:
         CertificateRejected: NO_CERTIFICATE when there is none, or no TLS; UNREADABLE.
     """
-    known = _peer_certificates.get(transport)
-    if known is not None:
-        return known
     tls = transport.get_extra_info("ssl_object")
     der = tls.getpeercert(binary_form=True) if tls is not None else None
     if not der:
         raise CertificateRejected(Rule.NO_CERTIFICATE, "the peer showed none")
-    certificate = parse_certificate(der)
-    _peer_certificates[transport] = certificate
-    return certificate
+    return parse_certificate(der)
 
 
 def _server_base(certificate: Path, key_file: Path, minimum: ssl.TLSVersion) -> ssl.SSLContext:

@@ -52,8 +52,11 @@ def parse_boundary(content_type: str) -> str:
     Raises:
         Refusal: multipart-invalid, when it names none, several, or one that is none.
     """
-    parsed = _parameters(content_type, _LOOSE_PARAMETER)
-    boundary = _unquoted(parsed[1].get("boundary", "")) if parsed is not None else ""
+    try:
+        _, parameters = _parameters(content_type, _LOOSE_PARAMETER)
+    except ValueError:
+        parameters = {}
+    boundary = _unquoted(parameters.get("boundary", ""))
     if not _BOUNDARY.fullmatch(boundary):
         raise multipart_invalid("the Content-Type has no usable boundary")
     return boundary
@@ -97,19 +100,16 @@ def parse_disposition(text: str) -> tuple[str, str]:
 
 
 def _disposition(text: str) -> tuple[str, dict[str, str]]:
-    parsed = _parameters(text, _PARAMETER)
-    if parsed is not None:
-        kind, parameters = parsed
-        try:
-            return kind, {
-                name: _extended(value) if name.endswith("*") else _unquoted(value) for name, value in parameters.items()
-            }
-        except ValueError:
-            pass
-    raise multipart_invalid(
-        "a Content-Disposition is not well formed; write names in quotation marks, or a filename as filename* "
-        "(RFC 8187)"
-    )
+    try:
+        kind, parameters = _parameters(text, _PARAMETER)
+        return kind, {
+            name: _extended(value) if name.endswith("*") else _unquoted(value) for name, value in parameters.items()
+        }
+    except ValueError as error:
+        raise multipart_invalid(
+            "a Content-Disposition is not well formed; write names in quotation marks, or a filename as filename* "
+            "(RFC 8187)"
+        ) from error
 
 
 def _field(line: bytes) -> tuple[str, str]:
@@ -122,16 +122,21 @@ def _field(line: bytes) -> tuple[str, str]:
         raise inseparable() from error
 
 
-def _parameters(text: str, parameter: re.Pattern[str]) -> tuple[str, dict[str, str]] | None:
-    """Return what comes first, in lower case, and the parameters as written; None when they are not well formed."""
+def _parameters(text: str, parameter: re.Pattern[str]) -> tuple[str, dict[str, str]]:
+    """
+    Return what comes first, in lower case, and the parameters behind it, as written.
+
+    Raises:
+        ValueError: they are not well formed, or one comes twice.
+    """
     kind = _KIND.match(text)
     if kind is None:
-        return None
+        raise ValueError("nothing stands before the parameters")
     place, found = kind.end(), dict[str, str]()
     while place < len(text):
         one = parameter.match(text, place)
         if one is None or (name := one[1].lower()) in found:
-            return None
+            raise ValueError("no parameter, or one that was there")
         found[name], place = one[2], one.end()
     return kind[0].lower(), found
 

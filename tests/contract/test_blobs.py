@@ -19,7 +19,7 @@ from gateway.stores.blobs import BlobStore
 from gateway.stores.files import FileBlobs
 from gateway.stores.measured import MeasuredBlobs
 
-STEP = 262_144
+STEP = 131_072
 BLOB = UUID("019a0000-0000-7000-8000-00000000abcd")
 OTHER = UUID("019a0000-0000-7000-8000-00000000abce")
 

@@ -46,10 +46,14 @@ class Nursery:
 def _fork_on_order(line: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries them
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepared = False
     while True:
         content, fds, _, _ = socket.recv_fds(line, _LARGEST_ORDER_BYTES, 1)
         if not content:
             return
+        if not prepared:
+            child.foresee(json.loads(content))
+            prepared = True
         pid = os.fork()
         if pid == 0:
             line.close()

@@ -30,7 +30,7 @@ demo: setup ## run the gateway with a simulated e-Box and print house
 test: setup ## run every test, in parallel
 	$(BIN)/python -m pytest -n auto
 
-crash: setup ## kill the gateway at every point of its work, with both ledgers, and see that each letter arrives once (some 40 minutes, or 90 on a busy machine)
+crash: setup ## kill the gateway at every point of its work, with both ledgers, and see that each letter arrives once (some 40 minutes each)
 	$(BIN)/python -m tests.crash $(CRASH_OPTIONS)
 
 crash-safeguards: setup ## take each safeguard away, with both ledgers, and see that the crash harness notices

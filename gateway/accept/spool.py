@@ -29,7 +29,7 @@ _ENCLOSED_TOGETHER: Final = 2  # times what one enclosed document may have: that
 
 async def spool(order: Order, parts: AsyncIterator[RawPart], deps: AcceptDeps) -> Spooled:
     """
-    Stream each document through its checks and its seal; memory stays constant.
+    Stream each document through its checks and its seal; memory has a bound, whatever their size.
 
     Raises:
         Refusal: multipart-invalid, document-mismatch, document-too-large, document-not-acceptable; no blob is kept.

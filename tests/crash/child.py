@@ -58,7 +58,7 @@ def foresee(order: dict[str, Any]) -> None:
     """
     Do here, once, what each gateway forked from here would do at its start: check the keys that it reads, load fonts.
 
-    Checking an RSA key takes longer than everything else at a start together.
+    Checking RSA keys alone was a sixth of a campaign's processor time.
     """
     read_key, import_key = cache(load_pem_private_key), cache(RSAKey.import_key)
     stand_in(gateway.preflight, "load_pem_private_key", read_key)

@@ -16,10 +16,10 @@ from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, Final
 
-import rfc8785
 from cryptography import x509
 from lxml import etree
 
+from gateway.crypto.canonical import canonical_json
 from gateway.crypto.dialects import Dialect, is_json, is_token
 from gateway.crypto.fields import Path, batch_from_json, message_from_json
 from gateway.crypto.jws import strict_json
@@ -150,7 +150,7 @@ def sign_batch(dialect: Dialect, batch: Batch, key: SigningKey, certificate: x50
 def write_item(dialect: Dialect, message: Message) -> bytes:
     """Return the part of an unsigned message: what the batch lists the SHA-256 of."""
     if dialect is Dialect.JWS:
-        return rfc8785.dumps(message_json(message))
+        return canonical_json(message_json(message))
     return etree.tostring(write_message(message), encoding="UTF-8", xml_declaration=True)
 
 
@@ -188,7 +188,7 @@ def batch_sha256(batch: Batch) -> bytes:
     """Return what makes two batches the same: the SHA-256 of the canonical JSON of all fields but `createdAt`."""
     fields = batch_json(batch)
     del fields["createdAt"]
-    return hashlib.sha256(rfc8785.dumps(fields)).digest()
+    return hashlib.sha256(canonical_json(fields)).digest()
 
 
 def differing_batch_fields(earlier: Batch, later: Batch) -> list[str]:

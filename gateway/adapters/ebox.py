@@ -10,7 +10,7 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ import aiohttp
 from joserfc.jwk import RSAKey
 
 from gateway.adapters.base import Handed, Handover, Parcel, ParcelDocument
+from gateway.adapters.gathering import Gathered
 from gateway.adapters.http import (
     Answer,
     CallTiming,
@@ -60,7 +61,8 @@ class EboxSettings(CallTiming):
 
     `representative`: the client publishes for enterprises that gave it a mandate; else only for its own. The mandate is
     looked up at `partition_url`; None leaves that to the registry, which answers 403. `federation_url` None means that
-    nothing is asked about recipients beforehand, `consent_check` false that citizens are not asked about.
+    nothing is asked about recipients beforehand, `consent_check` false that citizens are not asked about; of those who
+    are, up to `recipients_at_once` are asked about with one call.
     `conflict_means` is what a 409 on a repeated call stands for. `environment` is the registry's own name
     (`acceptation`, `production` …); an error that comes from another one blocks the channel.
     """
@@ -77,6 +79,7 @@ class EboxSettings(CallTiming):
     representative: bool = True
     conflict_means: Literal["doubt", "accepted"] = "doubt"
     consent_check: bool = True
+    recipients_at_once: int = 20
     environment: str | None = None
     mandate_cache_s: float = 300.0
     publication_scope: str = _PUBLICATION
@@ -114,6 +117,8 @@ class EboxAdapter:
             key_id=settings.key_id,
         )
         self._tokens = TokenSource(self._http, client, clock)
+        self._consents = Gathered(self._with_consent, at_once=settings.recipients_at_once)
+        self._boxes = Gathered(self._with_box, at_once=settings.recipients_at_once)
         self._mandated_until: dict[EnterpriseNumber, datetime] = {}
 
     async def send(self, parcel: Parcel, *, again: bool) -> Handover:
@@ -177,7 +182,9 @@ class EboxAdapter:
         raise Unreachable(f"status: answered {answer.status}, without this message")
 
     async def close(self) -> None:
-        """Close the session."""
+        """Break off the look-ups, and close the session."""
+        await self._consents.close()
+        await self._boxes.close()
         await self._http.close()
 
     async def _prepare(self, parcel: Parcel, *, again: bool) -> None:
@@ -211,30 +218,30 @@ class EboxAdapter:
     async def _check_recipient(self, channel: Channel, recipient: Recipient) -> None:
         if self._settings.federation_url is None:
             return
-        if channel is Channel.EBOX_CITIZEN:
-            if self._settings.consent_check:
-                await self._check_consent(self._settings.federation_url, recipient)
-        else:
-            await self._check_box(self._settings.federation_url, recipient)
-
-    async def _check_consent(self, federation_url: str, recipient: Recipient) -> None:
-        ssin = recipient.ssin
-        url = _joined(federation_url, "citizenEboxConsents/search")
-        found = await self._look_up("consent", "POST", url, self._preference_grant(), {"ssins": [ssin]})
-        if not isinstance(found, list):
-            raise Unreachable("consent: the answer cannot be read")
-        if not any(member(entry, "ssin") == ssin and member(entry, "consent") is True for entry in found):
+        _, number = _box(channel, recipient)
+        if channel is Channel.EBOX_ENTERPRISE:
+            if not await self._boxes.holds(number):
+                raise Refused(Reason.NO_BOX)
+        elif self._settings.consent_check and not await self._consents.holds(number):
             raise Refused(Reason.NO_CONSENT)
 
-    async def _check_box(self, federation_url: str, recipient: Recipient) -> None:
-        number = recipient.enterprise_number
-        asked = {"eboxType": "ENTERPRISE", "eboxIdType": "EnterpriseNumber", "eboxIdValueList": [number]}
-        url = _joined(federation_url, "eboxPreferences/search")
-        found = await self._look_up("preferences", "POST", url, self._preference_grant(), asked)
+    async def _with_consent(self, ssins: Sequence[str]) -> Collection[str]:
+        """Return those of these citizens who consented."""
+        found = await self._search("consent", "citizenEboxConsents/search", {"ssins": ssins})
+        return {member(entry, "ssin") for entry in found if member(entry, "consent") is True}
+
+    async def _with_box(self, numbers: Sequence[str]) -> Collection[str]:
+        """Return those of these companies that have a box."""
+        asked = {"eboxType": "ENTERPRISE", "eboxIdType": "EnterpriseNumber", "eboxIdValueList": numbers}
+        found = await self._search("preferences", "eboxPreferences/search", asked)
+        return {member(member(entry, "eboxId"), "eboxIdValue") for entry in found}
+
+    async def _search(self, what: str, path: str, asked: object) -> list[Any]:
+        url = _joined(self._settings.federation_url or "", path)
+        found = await self._look_up(what, "POST", url, self._preference_grant(), asked)
         if not isinstance(found, list):
-            raise Unreachable("preferences: the answer cannot be read")
-        if not any(member(member(entry, "eboxId"), "eboxIdValue") == number for entry in found):
-            raise Refused(Reason.NO_BOX)
+            raise Unreachable(f"{what}: the answer cannot be read")
+        return found
 
     async def _check_mandate(self, sender: EnterpriseNumber) -> None:
         if not self._settings.representative or self._settings.partition_url is None:

@@ -30,6 +30,7 @@ from gateway.domain.ids import holds_ssin
 from gateway.errors import ChannelBlocked, GatewayError, OutcomeUnknown, Unreachable
 
 MAX_ANSWER_BYTES: Final = 1_048_576
+_WRITE_BYTES: Final = 65_536
 USER_AGENT: Final = "document-gateway"
 
 TRY_LATER: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -154,10 +155,18 @@ class StreamedBody(aiohttp.Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Send the body; the library calls this or `write_with_length` once the connection stands."""
         self.begun = self._consumed = True
+        gathered = bytearray()  # what is small goes together: each write is a record of TLS and a call to the system
         async with aclosing(self._watched()) as chunks:
             async for chunk in chunks:
-                self._sent_bytes += len(chunk)
-                await writer.write(chunk)
+                gathered += chunk
+                if len(gathered) >= _WRITE_BYTES:
+                    gathered = await self._send(writer, gathered)
+        await self._send(writer, gathered)
+
+    async def _send(self, writer: AbstractStreamWriter, gathered: bytearray) -> bytearray:
+        self._sent_bytes += len(gathered)
+        await writer.write(gathered)
+        return bytearray()
 
     async def write_with_length(
         self,

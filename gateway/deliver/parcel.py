@@ -56,7 +56,8 @@ async def parcel_for(letter: Letter, deps: DeliverDeps) -> Parcel:
 
 async def _parcel_document(document: DocumentRecord, letter: Letter, deps: DeliverDeps) -> ParcelDocument:
     sender_id = sender_uuid(letter.record.sender)
-    row = await deps.ledger.dek(document.dek_id)
+    # A cover page that was made just now came with a key of its own.
+    row = letter.deks.get(document.dek_id) or await deps.ledger.dek(document.dek_id)
     if row is None:
         raise KeyringRefused(f"the key of document {document.document_id} is gone while it is still needed")
     dek = await deps.vault.open_dek(row, sender_id)

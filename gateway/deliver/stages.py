@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
+from uuid import UUID
 
 from gateway.adapters.base import Adapter
-from gateway.crypto.vault import Dek, Vault
+from gateway.crypto.vault import Dek, DekRow, Vault
 from gateway.domain.ids import DeliveryId, EnterpriseNumber
 from gateway.domain.journey import Rules, Verdict
 from gateway.domain.message import Recipient
@@ -19,10 +20,11 @@ from gateway.stores.model import Claim, DeliveryRecord, MessageRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Envelope:
-    """A delivery with its message, still sealed."""
+    """A delivery with its message, still sealed, and those of its data keys that were not destroyed."""
 
     claim: Claim
     record: MessageRecord
+    deks: Mapping[UUID, DekRow]
 
     @property
     def delivery(self) -> DeliveryRecord:

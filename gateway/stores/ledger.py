@@ -29,6 +29,7 @@ from gateway.stores.model import (
     EvidenceRecord,
     FeedPage,
     ItemRefusal,
+    KeyedMessage,
     KnownReference,
     LateCounts,
     Listed,
@@ -176,6 +177,10 @@ class Ledger(Protocol):
     # reading
     async def message(self, message_id: MessageId) -> MessageRecord | None:
         """Return a message with its documents and deliveries."""
+        ...
+
+    async def keyed_message(self, message_id: MessageId) -> KeyedMessage | None:
+        """Return a message with its data keys, as they are at one moment."""
         ...
 
     async def messages_by_id(self, message_ids: Collection[MessageId]) -> list[MessageRecord]:

@@ -153,6 +153,19 @@ class MessageRecord:
     documents: tuple[DocumentRecord, ...] = ()
     deliveries: tuple[DeliveryRecord, ...] = ()
 
+    @property
+    def dek_ids(self) -> tuple[UUID, ...]:
+        """The ids of its data keys: of its personal values, then of each document."""
+        return (self.meta_dek_id, *(document.dek_id for document in self.documents))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class KeyedMessage:
+    """A message, and those of its data keys that were not destroyed, by their ids."""
+
+    record: MessageRecord
+    deks: Mapping[UUID, DekRow]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BatchRecord:

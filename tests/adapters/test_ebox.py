@@ -277,6 +277,22 @@ async def test_consent_that_was_withdrawn_counts_at_once(ebox: Any, letters: Any
     assert found.reason == Reason.NO_CONSENT
 
 
+async def test_of_many_letters_at_once_few_calls_ask_for_consent(ebox: Any, letters: Any) -> None:
+    adapter = ebox.adapter()
+    await adapter.send(letters.to_citizen(), again=False)  # and so there is a token
+    before = ebox.calls("consents")
+    parcels = [letters.to_citizen() for _ in range(10)]
+    refused, *others = await asyncio.gather(
+        adapter.send(letters.to_citizen(magic.CITIZEN_NO_CONSENT), again=False),
+        *(adapter.send(parcel, again=False) for parcel in parcels),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, Refused)
+    assert refused.reason == Reason.NO_CONSENT
+    assert [handover.status for handover in others if isinstance(handover, Handover)] == [DeliveryStatus.DELIVERED] * 10
+    assert ebox.calls("consents") - before <= 3
+
+
 async def test_without_consent_check_the_registry_decides(ebox: Any, letters: Any) -> None:
     found = await fails(ebox.adapter(consent_check=False), letters.to_citizen(magic.CITIZEN_NO_CONSENT))
     assert isinstance(found, Refused)

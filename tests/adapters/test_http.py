@@ -32,6 +32,7 @@ from gateway.adapters.http import (
 from gateway.errors import ChannelBlocked, DeliveryError, OutcomeUnknown, Unreachable
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+FLUSHED_BYTES = 65_536  # what is smaller waits for more, or for the end
 
 
 def body_of(*chunks: bytes, size_bytes: int | None = None) -> StreamedBody:
@@ -208,11 +209,11 @@ async def test_agreement_before_the_whole_body_leaves_the_outcome_unknown(http: 
         writer.close()
 
     async def read() -> AsyncGenerator[bytes, None]:
-        yield b"first"
+        yield b"first".ljust(FLUSHED_BYTES)
         await asyncio.Event().wait()  # only the end of the call ends this
 
     url = await raw_server(handle)
-    body = StreamedBody(read, size_bytes=100, content_type="text/plain")
+    body = StreamedBody(read, size_bytes=2 * FLUSHED_BYTES, content_type="text/plain")
     found = await fails(http(), url, body)
     answered.set()
     assert isinstance(found, OutcomeUnknown)
@@ -232,13 +233,13 @@ async def test_a_refusal_before_the_whole_body_is_heard(http: Any, raw_server: A
 
     async def read() -> AsyncGenerator[bytes, None]:
         try:
-            yield b"first"
+            yield b"first".ljust(FLUSHED_BYTES)
             await asyncio.Event().wait()
         finally:
             closed.set()
 
     url = await raw_server(handle)
-    body = StreamedBody(read, size_bytes=100, content_type="text/plain")
+    body = StreamedBody(read, size_bytes=2 * FLUSHED_BYTES, content_type="text/plain")
     answer = await http().hand_over(url, headers={}, body=body)
     answered.set()
     assert answer.status == 413
@@ -252,6 +253,21 @@ async def test_a_body_of_another_size_than_announced_breaks_off(
     with pytest.raises(DocumentMismatch, match=what):
         await http().hand_over(stub.url, headers={}, body=body_of(b"let", b"ter", size_bytes=size_bytes))
     assert stub.requests == []
+
+
+async def test_small_pieces_of_a_body_are_written_together() -> None:
+    written: list[bytes] = []
+
+    class Writer:
+        async def write(self, chunk: bytearray) -> None:
+            written.append(bytes(chunk))
+
+    pieces = [b"head", b"x" * 40_000, b"y" * 30_000, b"end"]
+    body = body_of(*pieces)
+    await body.write(Writer())  # type: ignore[arg-type]  # all that it needs of a writer
+    assert [len(chunk) for chunk in written] == [70_004, 3]
+    assert b"".join(written) == b"".join(pieces)
+    assert body.complete
 
 
 async def test_a_document_is_closed_when_the_call_ends_early(letters: Any) -> None:

@@ -23,6 +23,7 @@ from gateway.stores.ledger import Ledger
 from gateway.stores.model import (
     Claim,
     DeliveryRecord,
+    KeyedMessage,
     KnownReference,
     Log,
     MessageFilter,
@@ -153,6 +154,24 @@ async def test_a_message_is_read_back_as_it_was_recorded(ledger: Ledger, records
         assert await events_of(ledger, new.message.message_id) == [new.logs[0].event]
     assert await ledger.message(MessageId(uuid4())) is None
     assert await ledger.dek(uuid4()) is None
+
+
+async def test_a_message_is_read_with_its_keys(ledger: Ledger, records: Any) -> None:
+    other, new = records.new(), records.new(documents=3)
+    for each in (other, new):
+        await ledger.record(each)
+    found = await ledger.keyed_message(new.message.message_id)
+    assert found == KeyedMessage(record=new.message, deks={row.dek_id: row for row in new.deks})
+    assert await ledger.keyed_message(MessageId(uuid4())) is None
+
+
+async def test_a_key_that_was_destroyed_is_not_read_with_its_message(ledger: Ledger, records: Any) -> None:
+    new = records.new(documents=2)
+    await ledger.record(new)
+    assert await ledger.destroy_keys(new.message, NOW, [])
+    found = await ledger.keyed_message(new.message.message_id)
+    assert found is not None
+    assert set(found.deks) == {new.message.meta_dek_id}
 
 
 async def test_times_are_kept_to_the_millisecond(ledger: Ledger, records: Any) -> None:

@@ -196,7 +196,8 @@ class Paper:
         assert await self.ledger.record(new) is None
         claims = await self.ledger.claim("test", lease=timedelta(minutes=10), limit=100, providers=[PROVIDER])
         (claim,) = [claim for claim in claims if claim.delivery.message_id == message_id]
-        return Letter(claim=claim, record=record, meta=meta, recipient=recipient, attention_of=None)
+        keys = {row.dek_id: row for row in deks_rows}
+        return Letter(claim=claim, record=record, deks=keys, meta=meta, recipient=recipient, attention_of=None)
 
     async def covered(self, contents: dict[str, bytes] | None = None, **named: Any) -> PaperLetter:
         """Return an accepted letter with its cover page, not yet posted."""

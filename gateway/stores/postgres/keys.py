@@ -1,6 +1,6 @@
 """Wrapped keys as rows: of senders, of blind indexes, of data."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 from uuid import UUID
 
@@ -22,6 +22,7 @@ ON CONFLICT (purpose, version) DO NOTHING
 """
 
 _DEK: Final = "SELECT dek_id, kek_id, purpose, wrapped FROM dek WHERE dek_id = $1 AND NOT destroyed"
+_DEKS: Final = "SELECT dek_id, kek_id, purpose, wrapped FROM dek WHERE dek_id = ANY($1) AND NOT destroyed"
 _ADD_DEK: Final = "INSERT INTO dek (dek_id, kek_id, purpose, wrapped) VALUES ($1, $2, $3, $4)"
 _DESTROY: Final = """
 UPDATE dek SET destroyed = true, wrapped = decode(repeat('00', length(wrapped)), 'hex')
@@ -74,6 +75,11 @@ async def dek(tx: Transaction, dek_id: UUID) -> DekRow | None:
     """See `Ledger.dek`."""
     row = await tx.connection.fetchrow(_DEK, dek_id)
     return None if row is None else _dek_of(row)
+
+
+async def deks(tx: Transaction, dek_ids: Collection[UUID]) -> dict[UUID, DekRow]:
+    """Return those of these data keys that were not destroyed, by their ids."""
+    return {row.dek_id: row for row in map(_dek_of, await tx.connection.fetch(_DEKS, list(dek_ids)))}
 
 
 async def add_deks(tx: Transaction, rows: Iterable[DekRow]) -> None:

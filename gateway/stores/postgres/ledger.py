@@ -28,6 +28,7 @@ from gateway.stores.model import (
     EvidenceRecord,
     FeedPage,
     ItemRefusal,
+    KeyedMessage,
     KnownReference,
     LateCounts,
     Listed,
@@ -237,6 +238,10 @@ class PostgresLedger:
     async def message(self, message_id: MessageId) -> MessageRecord | None:
         """See `Ledger.message`."""
         return await self._sessions.read(lambda tx: reading.message(tx, message_id))
+
+    async def keyed_message(self, message_id: MessageId) -> KeyedMessage | None:
+        """See `Ledger.keyed_message`."""
+        return await self._sessions.read(lambda tx: reading.keyed_message(tx, message_id))
 
     async def messages_by_id(self, message_ids: Collection[MessageId]) -> list[MessageRecord]:
         """See `Ledger.messages_by_id`."""

@@ -5,7 +5,8 @@ from typing import Final
 
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.status import MessageStatus
-from gateway.stores.model import MessageFilter, MessageRecord, Page
+from gateway.stores.model import KeyedMessage, MessageFilter, MessageRecord, Page
+from gateway.stores.postgres.keys import deks
 from gateway.stores.postgres.messages import SELECT_MESSAGES, load_messages
 from gateway.stores.postgres.rows import floor_ms_or_null
 from gateway.stores.postgres.sessions import Transaction
@@ -53,6 +54,12 @@ async def message(tx: Transaction, message_id: MessageId) -> MessageRecord | Non
     """See `Ledger.message`."""
     found = await load_messages(tx, await tx.connection.fetch(_ONE, message_id))
     return found[0] if found else None
+
+
+async def keyed_message(tx: Transaction, message_id: MessageId) -> KeyedMessage | None:
+    """See `Ledger.keyed_message`."""
+    record = await message(tx, message_id)
+    return None if record is None else KeyedMessage(record=record, deks=await deks(tx, record.dek_ids))
 
 
 async def messages_by_id(tx: Transaction, message_ids: Collection[MessageId]) -> list[MessageRecord]:

@@ -75,6 +75,12 @@ def dek(connection: apsw.Connection, dek_id: UUID) -> DekRow | None:
     return None if row is None else _dek_of(row)
 
 
+def deks(connection: apsw.Connection, dek_ids: Iterable[UUID]) -> dict[UUID, DekRow]:
+    """Return those of these data keys that were not destroyed, by their ids."""
+    found = (dek(connection, dek_id) for dek_id in dek_ids)
+    return {row.dek_id: row for row in found if row is not None}
+
+
 def add_deks(connection: apsw.Connection, rows: Iterable[DekRow]) -> None:
     """Add data keys."""
     connection.executemany(_ADD_DEK, ((row.dek_id.bytes, row.kek_id.bytes, row.purpose, row.wrapped) for row in rows))

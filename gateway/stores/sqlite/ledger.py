@@ -27,6 +27,7 @@ from gateway.stores.model import (
     EvidenceRecord,
     FeedPage,
     ItemRefusal,
+    KeyedMessage,
     KnownReference,
     LateCounts,
     Listed,
@@ -225,6 +226,10 @@ class SqliteLedger:
     async def message(self, message_id: MessageId) -> MessageRecord | None:
         """See `Ledger.message`."""
         return await self._readers.run(lambda c: reading.message(c, message_id))
+
+    async def keyed_message(self, message_id: MessageId) -> KeyedMessage | None:
+        """See `Ledger.keyed_message`."""
+        return await self._readers.run(lambda c: reading.keyed_message(c, message_id))
 
     async def messages_by_id(self, message_ids: Collection[MessageId]) -> list[MessageRecord]:
         """See `Ledger.messages_by_id`."""

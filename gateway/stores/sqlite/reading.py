@@ -10,7 +10,8 @@ import apsw
 
 from gateway.domain.ids import EnterpriseNumber, MessageId
 from gateway.domain.status import MessageStatus
-from gateway.stores.model import MessageFilter, MessageRecord, Page
+from gateway.stores.model import KeyedMessage, MessageFilter, MessageRecord, Page
+from gateway.stores.sqlite.keys import deks
 from gateway.stores.sqlite.messages import SELECT_MESSAGES, load_messages
 from gateway.stores.sqlite.rows import blobs, to_ms_or_null
 
@@ -65,6 +66,12 @@ def message(connection: apsw.Connection, message_id: MessageId) -> MessageRecord
     """See `Ledger.message`."""
     found = load_messages(connection, connection.execute(_ONE, (message_id.bytes,)).fetchall())
     return found[0] if found else None
+
+
+def keyed_message(connection: apsw.Connection, message_id: MessageId) -> KeyedMessage | None:
+    """See `Ledger.keyed_message`."""
+    record = message(connection, message_id)
+    return None if record is None else KeyedMessage(record=record, deks=deks(connection, record.dek_ids))
 
 
 def messages_by_id(connection: apsw.Connection, message_ids: Collection[MessageId]) -> list[MessageRecord]:

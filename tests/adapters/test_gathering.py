@@ -1,0 +1,117 @@
+"""Questions about many numbers in one call, each caller with the answer that is its own."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+import pytest
+
+from gateway.adapters.gathering import Gathered
+from gateway.domain.status import Reason
+from gateway.errors import Refused, Unreachable
+
+
+class Directory:
+    """Knows who says yes; each call ends when it is told to. `bad` numbers are not taken."""
+
+    def __init__(self, *yes: str, bad: Collection[str] = ()) -> None:
+        self.yes, self.bad = set(yes), set(bad)
+        self.calls: list[list[str]] = []
+        self.running = self.most = 0
+        self.open = asyncio.Event()
+        self.trouble: Exception | None = None
+
+    async def ask(self, numbers: Sequence[str]) -> Collection[str]:
+        self.calls.append(list(numbers))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.open.wait()
+        finally:
+            self.running -= 1
+        if self.trouble is not None:
+            raise self.trouble
+        if self.bad.intersection(numbers):
+            raise Refused(Reason.REFUSED, "INVALID_INPUT")
+        return self.yes
+
+
+async def asked(gathered: Gathered, *numbers: str) -> list[asyncio.Task[bool]]:
+    tasks = [asyncio.create_task(gathered.holds(number)) for number in numbers]
+    for _ in range(3):  # until each has put its question, and calls have begun
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_the_first_goes_at_once_and_those_who_wait_go_together() -> None:
+    directory = Directory("1", "4", "6")
+    gathered = Gathered(directory.ask, at_once=3)
+    tasks = [*await asked(gathered, "1"), *await asked(gathered, "2"), *await asked(gathered, "3", "4", "5", "6")]
+    assert directory.calls == [["1"], ["2"]]
+    directory.open.set()
+    assert await asyncio.gather(*tasks) == [True, False, False, True, False, True]
+    assert directory.calls == [["1"], ["2"], ["3", "4", "5"], ["6"]]
+    assert directory.most == 2
+
+
+async def test_an_answer_is_kept_for_nobody() -> None:
+    directory = Directory("1")
+    directory.open.set()
+    gathered = Gathered(directory.ask, at_once=20)
+    assert await gathered.holds("1")
+    directory.yes.clear()
+    assert not await gathered.holds("1")
+
+
+async def test_who_asks_while_a_call_about_the_same_number_runs_gets_a_later_answer() -> None:
+    directory = Directory("1")
+    gathered = Gathered(directory.ask, at_once=20)
+    tasks = [*await asked(gathered, "1", "1"), *await asked(gathered, "1"), *await asked(gathered, "1", "1")]
+    assert directory.calls == [["1"], ["1"]]
+    directory.open.set()
+    assert await asyncio.gather(*tasks) == [True] * 5
+    assert directory.calls == [["1"], ["1"], ["1"]]
+
+
+async def test_a_number_that_is_not_taken_refuses_no_other() -> None:
+    directory = Directory("2", "3", bad=["1"])
+    gathered = Gathered(directory.ask, at_once=20)
+    first = await asked(gathered, "8", "9")
+    tasks = await asked(gathered, "1", "2", "3")
+    directory.open.set()
+    assert await asyncio.gather(*first) == [False, False]
+    refused, *others = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(refused, Refused)
+    assert others == [True, True]
+    assert directory.calls[-4:] == [["1", "2", "3"], ["1"], ["2"], ["3"]]
+
+
+async def test_trouble_is_that_of_the_call_alone() -> None:
+    directory = Directory("2")
+    gathered = Gathered(directory.ask, at_once=20)
+    directory.trouble = Unreachable("no answer in time")
+    directory.open.set()
+    troubled = await asyncio.gather(*(gathered.holds(number) for number in "12"), return_exceptions=True)
+    assert [type(each) for each in troubled] == [Unreachable, Unreachable]
+    directory.trouble = None
+    assert await gathered.holds("2")
+
+
+async def test_one_who_waits_no_more_is_passed_over() -> None:
+    directory = Directory("1", "2", "3")
+    gathered = Gathered(directory.ask, at_once=20)
+    first, gone, last = await asked(gathered, "1", "2", "3")
+    gone.cancel()
+    directory.open.set()
+    assert all(await asyncio.gather(first, last))
+    assert gone.cancelled() or (await asyncio.wait([gone]) and gone.cancelled())
+
+
+async def test_closing_breaks_off_what_runs_and_who_waits() -> None:
+    directory = Directory("1")
+    gathered = Gathered(directory.ask, at_once=1)
+    tasks = await asked(gathered, "1", "2", "3")
+    await gathered.close()
+    ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+    assert all(isinstance(each, asyncio.CancelledError) for each in ended)
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]

@@ -9,7 +9,7 @@ import hashlib
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from aiohttp import hdrs, web
 
@@ -17,24 +17,37 @@ from gateway.intake.admission import Places
 
 _LONGEST_ANSWER_S: Final = 120.0
 _LINGER_S: Final = 10.0
+_AHEAD_BYTES: Final = 65_536  # that TLS reads from the network while nobody takes what came before
+ARRIVAL_BYTES: Final = 65_536  # that TLS opens at once
 
 OnMalformed = Callable[[int], web.Response]
 """Returns the answer to what is no HTTP that we take, from the status that aiohttp chose for it."""
 
 
-class Connection(web.RequestHandler):
+@runtime_checkable
+class _ReadsAhead(Protocol):
+    """A transport of TLS."""
+
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """See `asyncio.WriteTransport.set_write_buffer_limits`, the other way."""
+
+
+class Connection(web.RequestHandler, asyncio.BufferedProtocol):
     """
-    `places` are shared by all connections, by certificate; `on_crowd` is told of one that found none.
+    `places` are shared by all connections, by certificate; `on_crowd` is told of one that found none. So is `arrival`,
+    which holds what TLS opens until `buffer_updated` has copied it: asyncio would make a buffer of 256 KiB for each
+    record, and hand on all records that are there as one.
 
     `options` are those of `web.RequestHandler`.
     """
 
-    __slots__ = ("_certificate", "_on_crowd", "_on_malformed", "_places")
+    __slots__ = ("_arrival", "_certificate", "_on_crowd", "_on_malformed", "_places")
 
     def __init__(
         self,
         server: web.Server,
         places: Places,
+        arrival: memoryview,
         *,
         on_crowd: Callable[[], None],
         on_malformed: OnMalformed,
@@ -42,6 +55,7 @@ class Connection(web.RequestHandler):
     ) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), lingering_time=_LINGER_S, **options)
         self._places = places
+        self._arrival = arrival
         self._on_crowd = on_crowd
         self._on_malformed = on_malformed
         self._certificate: str | None = None
@@ -56,7 +70,17 @@ class Connection(web.RequestHandler):
             return
         self._places.take(certificate, 1)
         self._certificate = certificate
+        if isinstance(transport, _ReadsAhead):
+            transport.set_read_buffer_limits(high=_AHEAD_BYTES)
         super().connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- the signature of the protocol
+        """See `asyncio.BufferedProtocol`."""
+        return self._arrival
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        self.data_received(bytes(self._arrival[:nbytes]))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See `asyncio.Protocol`."""

@@ -32,7 +32,7 @@ from gateway.intake import batches, handlers, views
 from gateway.intake.admission import Admission, AdmissionLimits, NotAdmitted, Places, Pool, Pressure
 from gateway.intake.body import PACE, BodyLimits, Pace, read_batch, read_message
 from gateway.intake.caller import ON_BEHALF_OF, Caller, identify
-from gateway.intake.connection import Connection
+from gateway.intake.connection import ARRIVAL_BYTES, Connection
 from gateway.intake.handlers import IntakeDeps
 from gateway.intake.problems import as_refusal, render
 from gateway.intake.routes import ROUTES, Authentication, Route
@@ -109,6 +109,7 @@ class IntakeServer:
         self._ending = False
         self._admission = Admission(limits.admission, metrics, deps.clock, pressure)
         self._places = Places(limits.connections)
+        self._arrival = memoryview(bytearray(ARRIVAL_BYTES))
         self._handshakes: set[asyncio.Task[Any]] = set()
         self._connections: defaultdict[EnterpriseNumber, WeakSet[asyncio.BaseTransport]] = defaultdict(WeakSet)
         self._server: asyncio.Server | None = None
@@ -171,6 +172,7 @@ class IntakeServer:
         return Connection(
             server,
             self._places,
+            self._arrival,
             on_crowd=self._metrics.handshakes_refused.labels(reason="too-many-of-one-certificate").inc,
             on_malformed=self._malformed,
             # aiohttp counts the keep-alive time-out from accept, so that it bounds the header of a first request too.

@@ -3,10 +3,11 @@ Measures how much memory the gateway needs to accept one document of 30 MB.
 
     .venv/bin/python -m load memory
 
-A gateway of its own is started in a temporary folder and warmed up with small letters. Then the peak of its resident
-memory is set back to what it has now (proc(5), clear_refs; where the kernel lacks that, the memory is sampled), and one
-large letter is handed over that is to be delivered tomorrow, so that only its acceptance is measured. Exit code 1 when
-the memory rises by `LIMIT_BYTES` or more: a document streams through, and is never held.
+A gateway of its own is started in a temporary folder and warmed up with letters, of which every second is large enough
+for a blob of its own. Then the peak of its resident memory is set back to what it has now (proc(5), clear_refs; where
+the kernel lacks that, the memory is sampled), and one large letter is handed over that is to be delivered tomorrow, so
+that only its acceptance is measured. Exit code 1 when the memory rises by `LIMIT_BYTES` or more: a document streams
+through, and is never held.
 """
 
 import asyncio
@@ -28,8 +29,9 @@ from gateway.domain.message import Channel, PostalAddress, Recipient
 from gateway.simulators.magic import CITIZEN_FINE
 
 DOCUMENT_BYTES: Final = 29_900_000
-LIMIT_BYTES: Final = 8_000_000
-_SMALL_LETTERS: Final = 20
+LIMIT_BYTES: Final = 1_048_576
+_SMALL_LETTERS: Final = 40
+_BLOB_BYTES: Final = 300_000  # more than is enclosed in the ledger
 _SAMPLE_S: Final = 0.005
 _RESET_PEAK: Final = "5"  # proc(5): sets VmHWM to the present VmRSS
 
@@ -118,7 +120,7 @@ def letter(content: bytes, *, deliver_not_before: datetime | None = None) -> Let
 async def measure(state: Path) -> Rise:
     """Start a gateway in `state`, and return how far its memory rises while it accepts the large letter."""
     small = letter_pdf("Een kleine brief", ["Om warm te lopen."])
-    large = small + b"\n%" + os.urandom(DOCUMENT_BYTES - len(small) - 2)
+    medium, large = (small + b"\n%" + os.urandom(size - len(small) - 2) for size in (_BLOB_BYTES, DOCUMENT_BYTES))
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
     async with Environment(state) as environment:
         pid = environment.gateway_pid
@@ -126,8 +128,8 @@ async def measure(state: Path) -> Rise:
             raise RuntimeError("the gateway does not run")
         profile = await asyncio.to_thread(sender_profile, environment, SENDERS[0])
         async with GatewayClient(profile) as client:
-            for _ in range(_SMALL_LETTERS):
-                await client.send(letter(small, deliver_not_before=tomorrow))
+            for number in range(_SMALL_LETTERS):
+                await client.send(letter(medium if number % 2 else small, deliver_not_before=tomorrow))
             async with Watch(pid) as watch:
                 await client.send(letter(large, deliver_not_before=tomorrow))
     return watch.rise

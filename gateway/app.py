@@ -174,6 +174,7 @@ async def running(
                 intake_port = await _start_intake(house, destinations, workers, edges, stack, health=health)
         stack.push_async_callback(supervisor.run_beside("reloader", reloader.run, reloader.stop))
         started.set()
+        readiness.look_anew()
         # The first thing at the end, while everything still works.
         stack.push_async_callback(_announce_end, readiness, edges, config.limits.drain_notice)
         yield Running(

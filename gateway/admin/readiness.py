@@ -85,18 +85,26 @@ class Readiness:
         self._flight = asyncio.Lock()
         self._outcomes: Mapping[str, Outcome] = {}
         self._known_until = float("-inf")
+        self._changes = 0
         self._draining = False
 
     def drain(self) -> None:
         """Be ready no more: the gateway is stopping, and finishes only what runs."""
         self._draining = True
 
+    def look_anew(self) -> None:
+        """Forget what was seen before now: something changed for which somebody waits."""
+        self._known_until = float("-inf")
+        self._changes += 1
+
     async def report(self) -> Report:
         """Return how it stands, at most `fresh_s` seconds old."""
         async with self._flight:
             if self._monotonic() >= self._known_until:
+                changes = self._changes
                 self._outcomes = await self._run()
-                self._known_until = self._monotonic() + self._fresh_s
+                if changes == self._changes:
+                    self._known_until = self._monotonic() + self._fresh_s
             outcomes = self._outcomes
         all_well = all(outcome is Outcome.OK for outcome in outcomes.values())
         return Report(ready=all_well and not self._draining, draining=self._draining, checks=outcomes)

@@ -234,6 +234,37 @@ async def test_who_stops_waiting_does_not_stop_it_for_others() -> None:
     assert calls == ["check"]
 
 
+async def test_who_asks_after_a_change_hears_of_it_at_once() -> None:
+    calls: list[str] = []
+    readiness = Readiness({"check": counted(calls)}, monotonic=Steps())
+    for count in (1, 2):
+        await readiness.report()
+        await readiness.report()
+        assert len(calls) == count
+        readiness.look_anew()
+
+
+async def test_a_change_while_the_checks_run_is_heard_of_by_who_asks_next() -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+    listens = False
+
+    async def check() -> None:
+        heard = listens
+        started.set()
+        await go_on.wait()
+        if not heard:
+            raise OSError("not yet")
+
+    readiness = Readiness({"check": check}, monotonic=Steps())
+    early = asyncio.create_task(readiness.report())
+    await started.wait()
+    listens = True
+    readiness.look_anew()
+    go_on.set()
+    assert not (await early).ready
+    assert (await readiness.report()).ready
+
+
 async def test_a_gateway_that_stops_is_ready_no_more() -> None:
     readiness = Readiness({"check": counted([])}, monotonic=Steps())
     assert (await readiness.report()).ready

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 refused, or what was asked does not hold; 2 wrong use; 3 t
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -149,6 +150,9 @@ async def _serve_until_told(config: Config, parts: Sequence[Part]) -> None:
             "ready",
             extra={"intake_port": now.intake_port, "portal_port": now.portal_port, "ops_port": now.ops_port},
         )
+        # Modules, configuration and keys stay until the end: the collector of garbage need not look at them again.
+        gc.collect()
+        gc.freeze()
         await _tell_service_manager("READY=1")
         reloading = asyncio.create_task(_reload_whenever(reload_wanted, now.reload))
         await told.wait()

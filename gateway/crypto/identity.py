@@ -47,20 +47,23 @@ class _TlsNames:
 
     def __init__(self, registration: Registration) -> None:
         self.registration = registration
-        self._senders: defaultdict[str | x509.Name, dict[EnterpriseNumber, Sender]] = defaultdict(dict)
+        self._by_key: defaultdict[str, dict[EnterpriseNumber, Sender]] = defaultdict(dict)
+        self._by_subject: defaultdict[x509.Name, dict[EnterpriseNumber, Sender]] = defaultdict(dict)
         for number, sender in registration.senders.items():
             for entry in sender.certificates:
                 if CertificateUse.TLS not in entry.uses:
                     continue
                 if entry.spki_sha256 is not None:
-                    self._senders[entry.spki_sha256][number] = sender
+                    self._by_key[entry.spki_sha256][number] = sender
                 elif entry.subject is not None:
-                    self._senders[parse_subject(entry.subject)][number] = sender
+                    self._by_subject[parse_subject(entry.subject)][number] = sender
 
     def of(self, certificate: x509.Certificate, spki: str) -> list[Sender]:
         """Return the senders that may be meant by this certificate, whose `spki_sha256` is `spki`."""
-        by_key = self._senders.get(spki, {})
-        return list((by_key | self._senders.get(certificate.subject, {})).values())
+        found = self._by_key.get(spki, {})
+        if self._by_subject:  # a name is dear to look up
+            found = found | self._by_subject.get(certificate.subject, {})
+        return list(found.values())
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import median
 from typing import Final
 
@@ -53,16 +54,14 @@ def latency(seconds: "array[float] | Sequence[float]") -> Latency:
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
     """
-    Return by how much y grows with x: the median of the slopes between points half the series apart.
+    Return by how much y grows with x: the median of the slopes between all points (Theil, 1950; Sen, 1968).
 
-    A few outliers do not move it (Theil, 1950; in the form of Siegel's incomplete method for long series).
+    Neither a few outliers nor one step move it. The time it takes grows with the square of the number of points.
 
     Raises:
         ValueError: fewer than two points that differ in x.
     """
-    half = len(points) // 2
-    pairs = zip(points[: len(points) - half], points[half:], strict=True)
-    slopes = [(y1 - y0) / (x1 - x0) for (x0, y0), (x1, y1) in pairs if x1 != x0]
+    slopes = [(y1 - y0) / (x1 - x0) for (x0, y0), (x1, y1) in combinations(points, 2) if x1 != x0]
     if not slopes:
         raise ValueError("a slope needs two points that differ in x")
     return median(slopes)

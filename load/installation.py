@@ -28,7 +28,7 @@ from load.processes import Cores, pin
 _IN_FLIGHT: Final = 400  # a sender may have half of them
 _PER_S: Final = 100_000  # as much as can be configured
 _BYTES: Final = 10_000_000_000
-_WORKERS: Final = 16
+_WORKERS: Final = 64  # as many letters at a time as senders have connections: one core is shared by both
 _LISTENS_S: Final = 10.0
 _POLL_S: Final = 0.02
 _NONE: Final = 1_000_000_000  # beyond the number of any record

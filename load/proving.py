@@ -31,11 +31,12 @@ def delivery_faults(accepted: Collection[str], sent: Collection[str], kept: Iter
     return [f"{count:,} {what}" for count, what in faults if count]
 
 
-def growth_bytes(samples: Iterable[tuple[int, int]]) -> float | None:
+def growth_bytes(samples: Iterable[tuple[float, int]]) -> float | None:
     """
     Return by how many bytes memory grows with each message after warm-up; None where there were too few to tell.
 
-    `samples`: messages accepted so far, and resident bytes, in order of time.
+    `samples`: messages done so far, and resident bytes, in order of time. One that was accepted and not delivered yet
+    is half done.
     """
     points = list(samples)
     most = max((count for count, _ in points), default=0)

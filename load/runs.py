@@ -118,7 +118,7 @@ class Soak:
     @property
     def growth_bytes(self) -> float | None:
         """By how much memory grew with each message after warm-up; None: too few to tell."""
-        return growth_bytes((each.accepted, each.resident_bytes) for each in self.samples)
+        return growth_bytes(((each.accepted + each.delivered) / 2, each.resident_bytes) for each in self.samples)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything that a report tells of it."""

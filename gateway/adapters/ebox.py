@@ -10,7 +10,7 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -117,7 +117,7 @@ class EboxAdapter:
             key_id=settings.key_id,
         )
         self._tokens = TokenSource(self._http, client, clock)
-        self._consents = Gathered(self._with_consent, at_once=settings.recipients_at_once)
+        self._consents = Gathered(self._consented, at_once=settings.recipients_at_once)
         self._boxes = Gathered(self._with_box, at_once=settings.recipients_at_once)
         self._mandated_until: dict[EnterpriseNumber, datetime] = {}
 
@@ -225,16 +225,19 @@ class EboxAdapter:
         elif self._settings.consent_check and not await self._consents.holds(number):
             raise Refused(Reason.NO_CONSENT)
 
-    async def _with_consent(self, ssins: Sequence[str]) -> Collection[str]:
-        """Return those of these citizens who consented."""
+    async def _consented(self, ssins: Sequence[str]) -> Mapping[str, bool]:
+        """Tell of these citizens whether they consented."""
         found = await self._search("consent", "citizenEboxConsents/search", {"ssins": ssins})
-        return {member(entry, "ssin") for entry in found if member(entry, "consent") is True}
+        return {
+            ssin: member(entry, "consent") is True for entry in found if isinstance(ssin := member(entry, "ssin"), str)
+        }
 
-    async def _with_box(self, numbers: Sequence[str]) -> Collection[str]:
-        """Return those of these companies that have a box."""
+    async def _with_box(self, numbers: Sequence[str]) -> Mapping[str, bool]:
+        """Tell of these companies whether they have a box; of those without one the answer says nothing."""
         asked = {"eboxType": "ENTERPRISE", "eboxIdType": "EnterpriseNumber", "eboxIdValueList": numbers}
         found = await self._search("preferences", "eboxPreferences/search", asked)
-        return {member(member(entry, "eboxId"), "eboxIdValue") for entry in found}
+        boxes = {member(member(entry, "eboxId"), "eboxIdValue") for entry in found}
+        return {number: number in boxes for number in numbers}
 
     async def _search(self, what: str, path: str, asked: object) -> list[Any]:
         url = _joined(self._settings.federation_url or "", path)

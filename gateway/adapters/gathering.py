@@ -2,29 +2,30 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from gateway.errors import Refused
 
-Ask = Callable[[Sequence[str]], Awaitable[Collection[str]]]
-"""Returns those of these numbers for which the answer is yes. Raises `Refused` when a number of them is not taken."""
+Ask = Callable[[Sequence[str]], Awaitable[Mapping[str, bool]]]
+"""Returns the answer for each of these numbers that it knows. Raises `Refused` when one of them is not taken."""
 
 _CALLS: Final = 2  # at the same time: one answer that is slow does not hold up all
-_Waiting = defaultdict[str, list[asyncio.Future[bool]]]
+_Askers = dict[str, list[asyncio.Future[bool]]]  # who waits for the answer about each number
 
 
 class Gathered:
     """
     Gathers the numbers asked about while calls run, up to `at_once` for the next call; the first goes at once.
 
-    Each caller gets the answer, or the error, of a call that began after it asked; no answer is kept.
+    Each caller gets the answer, or the error, of a call that began after it asked; no answer is kept. What an answer
+    about many leaves open is asked alone, and only then, when it still is not told, taken for a no.
     """
 
     def __init__(self, ask: Ask, *, at_once: int) -> None:
         self._ask = ask
         self._at_once = at_once
-        self._waiting: _Waiting = defaultdict(list)
+        self._waiting: defaultdict[str, list[asyncio.Future[bool]]] = defaultdict(list)
         self._calls: set[asyncio.Task[None]] = set()
 
     async def holds(self, number: str) -> bool:
@@ -58,34 +59,37 @@ class Gathered:
             finally:
                 _break_off(asked)
 
-    async def _answer(self, asked: dict[str, list[asyncio.Future[bool]]]) -> None:
+    async def _answer(self, asked: _Askers) -> None:
         try:
             found = await self._ask(list(asked))
         except Refused as refused:
             if len(asked) == 1:
-                _settle(asked, refused)
-                return
-            # It was not told which of them is not taken; the others must not suffer from it.
-            for number, answers in asked.items():
-                await self._answer({number: answers})
+                _fail(asked, refused)
+            else:  # it was not told which of them is not taken; the others must not suffer from it
+                await self._answer_one_by_one(asked)
         except Exception as error:  # noqa: BLE001 -- whatever it is, it belongs to those who wait for this call
-            _settle(asked, error)
+            _fail(asked, error)
         else:
-            _settle(asked, found)
+            told = asked if len(asked) == 1 else {number: asked[number] for number in asked.keys() & found.keys()}
+            for number, answers in told.items():
+                for answer in answers:
+                    if not answer.done():  # else its caller waits no more
+                        answer.set_result(found.get(number, False))
+            await self._answer_one_by_one({number: asked[number] for number in asked.keys() - told.keys()})
+
+    async def _answer_one_by_one(self, asked: _Askers) -> None:
+        for number, answers in asked.items():
+            await self._answer({number: answers})
 
 
-def _break_off(asked: dict[str, list[asyncio.Future[bool]]]) -> None:
+def _fail(asked: _Askers, error: Exception) -> None:
+    for answers in asked.values():
+        for answer in answers:
+            if not answer.done():
+                answer.set_exception(error)
+
+
+def _break_off(asked: _Askers) -> None:
     for answers in asked.values():
         for answer in answers:
             answer.cancel()  # without effect on one that was given
-
-
-def _settle(asked: dict[str, list[asyncio.Future[bool]]], found: Collection[str] | Exception) -> None:
-    for number, answers in asked.items():
-        for answer in answers:
-            if answer.done():  # its caller waits no more
-                continue
-            if isinstance(found, Exception):
-                answer.set_exception(found)
-            else:
-                answer.set_result(number in found)

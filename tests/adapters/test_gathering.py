@@ -1,7 +1,7 @@
 """Questions about many numbers in one call, each caller with the answer that is its own."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
@@ -11,16 +11,16 @@ from gateway.errors import Refused, Unreachable
 
 
 class Directory:
-    """Knows who says yes; each call ends when it is told to. `bad` numbers are not taken."""
+    """Knows who says yes; each call ends when it is told to. `bad` numbers are not taken, `silent` not answered."""
 
-    def __init__(self, *yes: str, bad: Collection[str] = ()) -> None:
-        self.yes, self.bad = set(yes), set(bad)
+    def __init__(self, *yes: str, bad: Collection[str] = (), silent: Collection[str] = ()) -> None:
+        self.yes, self.bad, self.silent = set(yes), set(bad), set(silent)
         self.calls: list[list[str]] = []
         self.running = self.most = 0
         self.open = asyncio.Event()
         self.trouble: Exception | None = None
 
-    async def ask(self, numbers: Sequence[str]) -> Collection[str]:
+    async def ask(self, numbers: Sequence[str]) -> Mapping[str, bool]:
         self.calls.append(list(numbers))
         self.running += 1
         self.most = max(self.most, self.running)
@@ -32,7 +32,8 @@ class Directory:
             raise self.trouble
         if self.bad.intersection(numbers):
             raise Refused(Reason.REFUSED, "INVALID_INPUT")
-        return self.yes
+        left_out = self.silent if len(numbers) > 1 else ()
+        return {number: number in self.yes for number in numbers if number not in left_out}
 
 
 async def asked(gathered: Gathered, *numbers: str) -> list[asyncio.Task[bool]]:
@@ -83,6 +84,24 @@ async def test_a_number_that_is_not_taken_refuses_no_other() -> None:
     assert isinstance(refused, Refused)
     assert others == [True, True]
     assert directory.calls[-4:] == [["1", "2", "3"], ["1"], ["2"], ["3"]]
+
+
+async def test_what_an_answer_about_many_leaves_open_is_asked_alone() -> None:
+    directory = Directory("1", "2", silent=["2", "3"])
+    gathered = Gathered(directory.ask, at_once=20)
+    first = await asked(gathered, "8", "9")
+    tasks = await asked(gathered, "1", "2", "3")
+    directory.open.set()
+    assert await asyncio.gather(*first, *tasks) == [False, False, True, True, False]
+    assert sorted(directory.calls[-2:]) == [["2"], ["3"]]
+    assert len(directory.calls) == 5
+
+
+async def test_what_is_not_told_even_alone_is_a_no() -> None:
+    async def nothing(_: Sequence[str]) -> Mapping[str, bool]:
+        return {}
+
+    assert not await Gathered(nothing, at_once=20).holds("1")
 
 
 async def test_trouble_is_that_of_the_call_alone() -> None:

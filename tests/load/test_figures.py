@@ -47,6 +47,11 @@ def test_a_flat_line_has_no_slope() -> None:
     assert slope([(float(x), 5.0) for x in range(10)]) == 0.0
 
 
+@pytest.mark.parametrize("at", [10, 40, 60, 90])
+def test_one_step_is_no_slope(at: int) -> None:
+    assert slope([(float(x), 5.0 + 100 * (x >= at)) for x in range(100)]) == 0.0
+
+
 @pytest.mark.parametrize("points", [[], [(1.0, 1.0)], [(1.0, 1.0), (1.0, 2.0)]])
 def test_a_slope_needs_two_points(points: list[tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match="two points"):

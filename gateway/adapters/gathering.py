@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from gateway.errors import Refused
 
@@ -39,25 +39,33 @@ class Gathered:
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[number].append(answer)
         if len(self._calls) < _CALLS:
-            call = asyncio.create_task(self._call())
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            self._calls.add(asyncio.create_task(self._call()))
         return await answer
 
     async def close(self) -> None:
         """Break off the calls that run, and with them whoever still waits."""
-        for call in self._calls:
+        calls = list(self._calls)
+        for call in calls:
             call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*calls, return_exceptions=True)
         _break_off(self._waiting)
 
     async def _call(self) -> None:
-        while self._waiting:
-            asked = {number: self._waiting.pop(number) for number in list(self._waiting)[: self._at_once]}
-            try:
-                await self._answer(asked)
-            finally:
-                _break_off(asked)
+        try:
+            while asked := self._next():
+                try:
+                    await self._answer(asked)
+                finally:
+                    _break_off(asked)
+        finally:
+            # In the same step in which nobody waited any more: whoever asks next begins a call.
+            self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    def _next(self) -> _Askers:
+        """Take out who goes with the next call; about a number for which nobody waits any more, nobody is asked."""
+        for number in [number for number, answers in self._waiting.items() if all(each.done() for each in answers)]:
+            del self._waiting[number]
+        return {number: self._waiting.pop(number) for number in list(self._waiting)[: self._at_once]}
 
     async def _answer(self, asked: _Askers) -> None:
         try:

@@ -54,6 +54,19 @@ async def test_the_first_goes_at_once_and_those_who_wait_go_together() -> None:
     assert directory.most == 2
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 20])
+async def test_nobody_is_forgotten_who_asks_in_the_moment_in_which_calls_end(at_once: int) -> None:
+    directory = Directory("1")
+    directory.open.set()
+    gathered = Gathered(directory.ask, at_once=at_once)
+
+    async def ask_again_and_again(number: str) -> list[bool]:
+        return [await gathered.holds(number) for _ in range(20)]
+
+    found = await asyncio.wait_for(asyncio.gather(*map(ask_again_and_again, "123")), 10)
+    assert found == [[True] * 20, [False] * 20, [False] * 20]
+
+
 async def test_an_answer_is_kept_for_nobody() -> None:
     directory = Directory("1")
     directory.open.set()
@@ -117,13 +130,24 @@ async def test_trouble_is_that_of_the_call_alone() -> None:
 
 
 async def test_one_who_waits_no_more_is_passed_over() -> None:
+    directory = Directory("1", "2", "3", "8", "9")
+    gathered = Gathered(directory.ask, at_once=20)
+    answered, gone = [*await asked(gathered, "8"), *await asked(gathered, "9")], await asked(gathered, "2")
+    answered += await asked(gathered, "1", "3")
+    gone[0].cancel()
+    directory.open.set()
+    assert await asyncio.gather(*answered) == [True] * 4
+    assert directory.calls == [["8"], ["9"], ["1", "3"]]
+
+
+async def test_one_who_leaves_while_its_call_runs_disturbs_nobody() -> None:
     directory = Directory("1", "2", "3")
     gathered = Gathered(directory.ask, at_once=20)
     first, gone, last = await asked(gathered, "1", "2", "3")
     gone.cancel()
     directory.open.set()
     assert all(await asyncio.gather(first, last))
-    assert gone.cancelled() or (await asyncio.wait([gone]) and gone.cancelled())
+    assert directory.calls == [["1", "2", "3"]]
 
 
 async def test_closing_breaks_off_what_runs_and_who_waits() -> None:

@@ -31,7 +31,7 @@ def delivery_faults(accepted: Collection[str], sent: Collection[str], kept: Iter
     return [f"{count:,} {what}" for count, what in faults if count]
 
 
-def growth_bytes(samples: Iterable[tuple[float, int]]) -> float | None:
+def growth_bytes(samples: Iterable[tuple[float, float]]) -> float | None:
     """
     Return by how many bytes memory grows with each message after warm-up; None where there were too few to tell.
 

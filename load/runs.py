@@ -107,18 +107,25 @@ class Sample:
 
 @dataclass(slots=True, kw_only=True)
 class Soak:
-    """What came of a soak. `faults`: all that keeps it from having passed, in words."""
+    """
+    What came of a soak over so many gateways; `samples` are of all together.
+
+    `faults`: all that keeps it from having passed, in words.
+    """
 
     result: Result
     samples: list[Sample]
+    gateways: int = 1
     delivered: int = 0
     delivered_in_s: float = 0.0
     faults: list[str] = field(default_factory=list)
 
     @property
     def growth_bytes(self) -> float | None:
-        """By how much memory grew with each message after warm-up; None: too few to tell."""
-        return growth_bytes(((each.accepted + each.delivered) / 2, each.resident_bytes) for each in self.samples)
+        """By how much the memory of one gateway grew with each message after warm-up; None: too few to tell."""
+        return growth_bytes(
+            ((each.accepted + each.delivered) / 2, each.resident_bytes / self.gateways) for each in self.samples
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return everything that a report tells of it."""
@@ -203,7 +210,9 @@ async def soak(
         with contextlib.suppress(asyncio.CancelledError):
             await looking
     last = await watch.look()
-    done = Soak(result=result, samples=watch.samples, delivered=last.delivered, delivered_in_s=last.at_s)
+    done = Soak(
+        result=result, samples=watch.samples, gateways=len(names), delivered=last.delivered, delivered_in_s=last.at_s
+    )
     await installation.stop_gateway()
     done.faults += await _faults(installation, bodies, done, goal)
     return done

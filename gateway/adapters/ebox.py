@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Literal
 from urllib.parse import quote
@@ -117,8 +118,8 @@ class EboxAdapter:
             key_id=settings.key_id,
         )
         self._tokens = TokenSource(self._http, client, clock)
-        self._consents = Gathered(self._consented, at_once=settings.recipients_at_once)
-        self._boxes = Gathered(self._with_box, at_once=settings.recipients_at_once)
+        gather = partial(Gathered, at_once=settings.recipients_at_once, longest_s=settings.send_timeout_s / 2)
+        self._consents, self._boxes = gather(self._consented), gather(self._with_box)
         self._mandated_until: dict[EnterpriseNumber, datetime] = {}
 
     async def send(self, parcel: Parcel, *, again: bool) -> Handover:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, cast
 
-from gateway.errors import Refused
+from gateway.errors import Refused, Unreachable
 
 Ask = Callable[[Sequence[str]], Awaitable[Mapping[str, bool]]]
 """Returns the answer for each of these numbers that it knows. Raises `Refused` when one of them is not taken."""
@@ -19,12 +19,14 @@ class Gathered:
     Gathers the numbers asked about while calls run, up to `at_once` for the next call; the first goes at once.
 
     Each caller gets the answer, or the error, of a call that began after it asked; no answer is kept. What an answer
-    about many leaves open is asked alone, and only then, when it still is not told, taken for a no.
+    about many leaves open is asked alone, and only then, when it still is not told, taken for a no. A call belongs to
+    none of those who wait for it and goes on when they are gone, for `longest_s` seconds at most.
     """
 
-    def __init__(self, ask: Ask, *, at_once: int) -> None:
+    def __init__(self, ask: Ask, *, at_once: int, longest_s: float) -> None:
         self._ask = ask
         self._at_once = at_once
+        self._longest_s = longest_s
         self._waiting: defaultdict[str, list[asyncio.Future[bool]]] = defaultdict(list)
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -34,6 +36,7 @@ class Gathered:
 
         Raises:
             Refused: this number is not taken.
+            Unreachable: no answer in time.
             DeliveryError: what the call raised.
         """
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -69,7 +72,10 @@ class Gathered:
 
     async def _answer(self, asked: _Askers) -> None:
         try:
-            found = await self._ask(list(asked))
+            async with asyncio.timeout(self._longest_s):
+                found = await self._ask(list(asked))
+        except TimeoutError:
+            _fail(asked, Unreachable("no answer in time"))
         except Refused as refused:
             if len(asked) == 1:
                 _fail(asked, refused)

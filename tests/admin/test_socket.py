@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from gateway.domain.ids import MessageId
 from gateway.domain.message import Channel
 from gateway.domain.staff import Part, Role, SecurityMatrix, Staff, Verb
 from gateway.errors import KeyringRefused, StoreUnavailable
-from gateway.stores.model import LogEntry, MessageRecord
+from gateway.stores.model import KeyedMessage, LogEntry
 
 EBOX = Channel.EBOX_CITIZEN
 READS = [route for route in ROUTES if route.method == "GET"]
@@ -333,10 +334,10 @@ async def test_a_decision_on_a_message_that_changed_meanwhile_is_refused(
     admin = new_admin()
 
     class Meddling(Broken):
-        async def message(self, message_id: MessageId) -> MessageRecord:
-            found: MessageRecord = await self._ledger.message(message_id)
+        async def keyed_message(self, message_id: MessageId) -> KeyedMessage:
+            found: KeyedMessage = await self._ledger.keyed_message(message_id)
             # As if somebody else had changed the message after it was read.
-            return type(found)(**{name: getattr(found, name) for name in found.__slots__} | {"revision": 99})
+            return replace(found, record=replace(found.record, revision=99))
 
     async with (
         serve_admin(

@@ -176,6 +176,24 @@ def test_growth_is_not_told_of_few_messages_or_samples(samples: list[tuple[int, 
     assert growth_bytes(samples) is None
 
 
+@pytest.mark.parametrize(("gateways", "expected"), [(1, 400.0), (2, 200.0)])
+def test_growth_is_that_of_one_gateway_with_each_message_done(gateways: int, expected: float) -> None:
+    # First all are accepted, then all are delivered: half the work each.
+    counts = [(count, 0) for count in range(0, 20_001, 200)] + [(20_000, count) for count in range(0, 20_001, 200)]
+    samples = [
+        Sample(
+            at_s=float(at),
+            accepted=accepted,
+            delivered=delivered,
+            resident_bytes=100_000_000 + 200 * (accepted + delivered),
+            server_cpu_s=0.0,
+        )
+        for at, (accepted, delivered) in enumerate(counts)
+    ]
+    done = Soak(result=result(successes=20_000), samples=samples, gateways=gateways)
+    assert done.growth_bytes == pytest.approx(expected)
+
+
 def test_a_soak_tells_its_deepest_queue_and_draws_itself(tmp_path: Path) -> None:
     samples = [
         Sample(at_s=at, accepted=accepted, delivered=delivered, resident_bytes=1_000_000, server_cpu_s=at / 2)

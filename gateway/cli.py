@@ -18,6 +18,7 @@ from typing import Final
 
 import gateway.admin.commands as admin_commands
 import gateway.client.commands as client_commands
+from gateway.allocator import give_back_large_buffers
 from gateway.app import Part, running
 from gateway.clock import utc_now
 from gateway.config import Config, load
@@ -131,6 +132,7 @@ def _create_keyring(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    give_back_large_buffers()
     config = load(arguments.config)
     set_up_logging()
     parts = [Part(name) for name in arguments.only] if arguments.only else list(Part)

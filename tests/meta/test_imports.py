@@ -19,6 +19,7 @@ MODULES = {
 # rank here.
 RANK = {
     "": 0,  # gateway/__init__.py itself
+    "allocator": 0,
     "clock": 0,
     "domain": 0,
     "errors": 1,

@@ -2,13 +2,24 @@
 
 import asyncio
 import hashlib
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
 import pytest
 
 from gateway.simulators.faults import Fault, FaultKind
-from tests.plugins.failing import Breakable, asked_again, assert_put_off, metric, readiness, until, until_ready
+from tests.plugins.failing import (
+    Breakable,
+    BreakableSqlite,
+    FaultyFiles,
+    asked_again,
+    assert_put_off,
+    metric,
+    readiness,
+    until,
+    until_ready,
+)
 
 BUSY = Fault(kind=FaultKind.ANSWER, status=429, retry_after_s=3)
 
@@ -133,6 +144,27 @@ async def test_a_ledger_that_hangs_holds_nobody_for_long_and_does_not_block_the_
         await delivered(sender, answer.json["messageId"])
         assert len(await known(sender, f"slow-{number}")) == 1
     assert copies(house) == 11
+
+
+async def test_a_claim_whose_commit_hung_is_heard_so_that_nothing_stays_leased_to_nobody(
+    faulty_files: FaultyFiles, make_house: Any
+) -> None:
+    breakable = BreakableSqlite(faulty_files)
+    house = await make_house(breakable.change)
+    breakable.hurry(house)
+    house.gateway.workers._no_new_call = lambda: "another claims here"
+    sender = await house.sender()
+    message_id = await sender.accepted(channels=("ebox-citizen",))
+    await breakable.hang()
+    claim = asyncio.create_task(
+        house.gateway.ledger.claim("another", lease=timedelta(hours=1), limit=4, providers=["bosa"])
+    )
+    answer = await sender.send(reference="meanwhile")
+    given_up = claim.done()
+    await breakable.mend()
+    assert_put_off(answer)
+    assert not given_up
+    assert [str(each.delivery.message_id) for each in await claim] == [message_id]
 
 
 async def test_readiness_says_within_its_own_limit_that_the_ledger_hangs(breakable: Breakable, house: Any) -> None:

@@ -75,6 +75,16 @@ async def test_a_change_that_nobody_waits_for_any_more_is_not_begun(writer: Writ
     assert await writer.run(count) == 1
 
 
+async def test_who_is_patient_hears_what_came_of_a_change_that_took_long(writer: Writer, disk: Disk) -> None:
+    patient = asyncio.create_task(writer.run(disk.hang, patient=True))
+    await asyncio.to_thread(disk.reached.wait)
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        await writer.run(add)
+    assert not patient.done()
+    disk.answers.set()
+    assert await patient == 0
+
+
 async def test_a_time_out_of_the_work_itself_stays_what_it_is(writer: Writer) -> None:
     def work(_connection: apsw.Connection) -> None:
         raise TimeoutError("of its own")

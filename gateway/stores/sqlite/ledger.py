@@ -289,8 +289,10 @@ class SqliteLedger:
 
     async def claim(self, worker: str, *, lease: timedelta, limit: int, providers: Collection[str]) -> list[Claim]:
         """See `Ledger.claim`."""
+        # A lease that is committed after its caller gave up would keep the deliveries from everybody until it ends.
         return await self._writer.run(
-            lambda c: claiming.claim(c, worker, now=self._clock(), lease=lease, limit=limit, providers=providers)
+            lambda c: claiming.claim(c, worker, now=self._clock(), lease=lease, limit=limit, providers=providers),
+            patient=True,
         )
 
     async def begin_attempt(
@@ -367,7 +369,8 @@ class SqliteLedger:
     ) -> Claim | None:
         """See `Ledger.claim_late`."""
         return await self._writer.run(
-            lambda c: watching.claim_late(c, worker, delivery_id, late_at=now, now=self._clock(), lease=lease)
+            lambda c: watching.claim_late(c, worker, delivery_id, late_at=now, now=self._clock(), lease=lease),
+            patient=True,  # as in `claim`
         )
 
     async def queue_depths(self) -> list[QueueDepth]:

@@ -52,8 +52,8 @@ class Writer:
     Runs changes one after the other on `connection`, which it owns from now on and closes at the end.
 
     `on_commit` is called in the writer's thread after each commit, with its duration in seconds and the number of
-    changes in it; it must not raise. Nobody waits longer than `patience_s` for a change: a disk that hangs must not
-    hold on to all who come.
+    changes in it; it must not raise. Who is not `patient` waits no longer than `patience_s` for a change: a disk that
+    hangs must not hold on to all who come.
     """
 
     def __init__(
@@ -77,16 +77,16 @@ class Writer:
         self._thread = threading.Thread(target=self._main, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[apsw.Connection], _T]) -> _T:
+    async def run(self, work: Callable[[apsw.Connection], _T], *, patient: bool = False) -> _T:
         """
-        Run `work` inside a transaction and return its value once that is durable. A caller that is cancelled
-        meanwhile does not know whether it happened.
+        Run `work` inside a transaction and return its value once that is durable. A caller that is cancelled, or gives
+        up, does not know whether it happens; one who is `patient` waits until it does.
 
         Raises:
             StoreUnavailable: closed, too much waits already, the batch could not be committed, or not in time.
             Exception: whatever `work` raised; then it has no effect.
         """
-        waiting = asyncio.timeout(self._patience_s)
+        waiting = asyncio.timeout(None if patient else self._patience_s)
         try:
             async with waiting:
                 return await self._enqueue(work, apart=False)

@@ -2,7 +2,8 @@
 A batch: its signature once, then each item as it streams, by the same stages as a message that comes alone.
 
 An item is ours as soon as its last part is durable, whatever becomes of the rest of the body; what is wrong with one
-item is its own outcome, and the next one goes on. The batch itself is written down with the first item that stands for
+item is its own outcome, and the next one goes on. While some are recorded, and so can share a commit, the next ones are
+read. The batch itself is written down with the first item that stands for
 something: a batch of which nothing was taken over leaves nothing behind, and its reference is free. As what the others
 were refused is noted at the end of the request, all at once, also of one that broke off.
 
@@ -14,14 +15,15 @@ import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import Final
 from uuid import UUID
 
 from gateway.accept.authenticate import authenticate_batch, judged, signed_message, verify_batch
+from gateway.accept.record import record
 from gateway.accept.refusals import log_refusal
 from gateway.accept.stages import (
     AcceptDeps,
@@ -31,10 +33,11 @@ from gateway.accept.stages import (
     RawPart,
     SignedBatch,
     SignedMessage,
+    Spooled,
     Verified,
     VerifiedBatch,
 )
-from gateway.accept.taking import require_same_key, take_over
+from gateway.accept.taking import receive, require_same_key
 from gateway.crypto.batches import ITEM_MEDIA_TYPES, differing_batch_fields, read_item, read_stored_batch
 from gateway.crypto.dialects import Dialect
 from gateway.crypto.identity import Peer
@@ -47,6 +50,7 @@ from gateway.stores.ledger import Ledger
 from gateway.stores.model import BatchLink, ItemRefusal, MessageRecord
 
 _ITEM_PART: Final = re.compile(r"m([1-9][0-9]{0,3})\Z")
+_RECORDED_TOGETHER: Final = 8  # items of one batch; each has its small documents in memory until it is recorded
 _DIALECTS: Final = {
     **{media_type: dialect for dialect, media_type in ITEM_MEDIA_TYPES.items()},
     f"{ITEM_MEDIA_TYPES[Dialect.XML]};charset=utf-8": Dialect.XML,
@@ -113,17 +117,11 @@ async def accept_batch(raw: RawBatch, peer: Peer, deps: AcceptDeps, tell: Tell) 
         raise
     links = {link.number: link for link in await deps.ledger.batch_links(signed.record.batch_id)}
     batch = _Taking(signed=signed, verified=verified, parts=_Parts(raw.parts), links=links, tell=tell)
-    outcomes: dict[int, ItemOutcome] = {}
-    number = 0
     try:
-        while (part := await batch.parts.peek()) is not None:
-            item = _item_of(part, signed.batch, after=number)
-            number = item.number
-            outcomes[number] = await _take_item(item, batch, deps)
-            await batch.parts.leave(number)
+        await _take_items(batch, deps)
     finally:
-        await _note_refusals(signed, outcomes.values(), deps)
-    return await _taken(signed, outcomes, deps)
+        await _note_refusals(signed, batch.outcomes.values(), deps)
+    return await _taken(signed, batch.outcomes, deps)
 
 
 async def outcomes_of(batch_id: UUID, items: Sequence[BatchItem], ledger: Ledger) -> list[ItemOutcome]:
@@ -192,36 +190,115 @@ def _item_of(part: RawPart, batch: Batch, *, after: int) -> BatchItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Taking:
-    """A batch that is being taken over; `links` are the items that were when it came before."""
+    """
+    A batch that is being taken over; `links` are the items that were when it came before, `outcomes` what became of
+    those that came now.
+    """
 
     signed: SignedBatch
     verified: VerifiedBatch
     parts: "_Parts"
     links: Mapping[int, BatchLink]
     tell: Tell
+    outcomes: dict[int, ItemOutcome] = field(default_factory=dict)
 
 
-async def _take_item(item: BatchItem, batch: _Taking, deps: AcceptDeps) -> ItemOutcome:
+async def _take_items(batch: _Taking, deps: AcceptDeps) -> None:
+    recording, number = _Recording(), 0
+    try:
+        while (part := await batch.parts.peek()) is not None:
+            item = _item_of(part, batch.signed.batch, after=number)
+            number = item.number
+            spooled = await _receive_item(item, batch, deps)
+            if spooled is not None:
+                await recording.begin(_record_item(item, spooled, batch, deps))
+                if not all(document.enclosed for document in spooled.documents):
+                    await recording.end()  # of what no message owns yet, one lies on the disk at a time
+            await batch.parts.leave(number)
+    finally:
+        await recording.end()
+
+
+async def _receive_item(item: BatchItem, batch: _Taking, deps: AcceptDeps) -> Spooled | None:
+    """Return an item that is to be recorded; of any other note what became of it."""
     message: Message | None = None
     try:
         one = await _read(item, batch, deps)
         message = one.message
-        documents = batch.parts.documents(item.number, len(message.documents))
-        accepted = await take_over(one, documents, deps)
-        link = BatchLink(number=item.number, message_id=accepted.record.message_id, is_proof=not accepted.repeated)
-        if accepted.repeated:
-            link = batch.links.get(item.number) or await deps.ledger.link_item(batch.signed.record, link)
+        received = await receive(one, batch.parts.documents(item.number, len(message.documents)), deps)
+        if isinstance(received, Spooled):
+            return received
+        await _note_accepted(item, received, batch, deps)
     except Refusal as refusal:
-        verified = _verified_item(batch.verified, message or refusal)
-        await log_refusal(verified, batch.signed.speaker.peer, refusal, deps)
+        await _log_refusal(message, refusal, batch, deps)
         if batch.parts.broken is not None:
             raise  # there is nothing behind it
-        batch.tell(refusal)
-        # As a copy: what was raised holds on to everything that was at hand there, which is for one item at a time.
-        told = replace(refusal)
-        return ItemOutcome(number=item.number, reference=item.reference, outcome=Outcome.REFUSED, refusal=told)
+        _note_refused(item, refusal, batch)
+    return None
+
+
+async def _record_item(item: BatchItem, spooled: Spooled, batch: _Taking, deps: AcceptDeps) -> None:
+    try:
+        await _note_accepted(item, await record(spooled, deps), batch, deps)
+    except Refusal as refusal:
+        await _log_refusal(spooled.order.signed.message, refusal, batch, deps)
+        _note_refused(item, refusal, batch)
+
+
+async def _note_accepted(item: BatchItem, accepted: Accepted, batch: _Taking, deps: AcceptDeps) -> None:
+    link = BatchLink(number=item.number, message_id=accepted.record.message_id, is_proof=not accepted.repeated)
+    if accepted.repeated:
+        link = batch.links.get(item.number) or await deps.ledger.link_item(batch.signed.record, link)
+    batch.outcomes[item.number] = _outcome_of(item, link, accepted.record)
     batch.tell(accepted)
-    return _outcome_of(item, link, accepted.record)
+
+
+async def _log_refusal(message: Message | None, refusal: Refusal, batch: _Taking, deps: AcceptDeps) -> None:
+    verified = _verified_item(batch.verified, message or refusal)
+    await log_refusal(verified, batch.signed.speaker.peer, refusal, deps)
+
+
+def _note_refused(item: BatchItem, refusal: Refusal, batch: _Taking) -> None:
+    # As a copy: what was raised holds on to everything that was at hand there, which is for a few items at a time.
+    told = replace(refusal)
+    batch.outcomes[item.number] = ItemOutcome(
+        number=item.number, reference=item.reference, outcome=Outcome.REFUSED, refusal=told
+    )
+    batch.tell(refusal)
+
+
+class _Recording:
+    """The items that are being recorded, several at a time."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def begin(self, work: Coroutine[None, None, None]) -> None:
+        """
+        Have an item recorded beside the others; return when there is room for one more.
+
+        Raises:
+            StoreUnavailable: this one or another could not be.
+        """
+        self._tasks.add(asyncio.create_task(work))
+        if len(self._tasks) >= _RECORDED_TOGETHER:
+            await self._wait(asyncio.FIRST_COMPLETED)
+
+    async def end(self) -> None:
+        """
+        Wait for all that were begun.
+
+        Raises:
+            StoreUnavailable: one of them could not be recorded.
+        """
+        if self._tasks:
+            await self._wait(asyncio.ALL_COMPLETED)
+
+    async def _wait(self, until: str) -> None:
+        done, self._tasks = await asyncio.wait(self._tasks, return_when=until)
+        errors = [error for task in done if (error := task.exception()) is not None]
+        if errors:
+            raise errors[0]
 
 
 async def _read(item: BatchItem, batch: _Taking, deps: AcceptDeps) -> SignedMessage:

@@ -6,7 +6,7 @@ from gateway.accept.again import answer_again, known_reference
 from gateway.accept.authorise import authorise
 from gateway.accept.record import record
 from gateway.accept.spool import spool
-from gateway.accept.stages import AcceptDeps, Accepted, RawPart, SignedMessage
+from gateway.accept.stages import AcceptDeps, Accepted, RawPart, SignedMessage, Spooled
 from gateway.errors import Kind, Refusal
 
 
@@ -18,13 +18,24 @@ async def take_over(signed: SignedMessage, parts: AsyncIterator[RawPart], deps: 
         Refusal: nothing of it is kept.
         StoreUnavailable: it may be sent again.
     """
+    received = await receive(signed, parts, deps)
+    return received if isinstance(received, Accepted) else await record(received, deps)
+
+
+async def receive(signed: SignedMessage, parts: AsyncIterator[RawPart], deps: AcceptDeps) -> Accepted | Spooled:
+    """
+    Answer a known reference, or read and seal the documents of a message that may be sent, so that it can be recorded.
+
+    Raises:
+        Refusal: nothing of it is kept.
+        StoreUnavailable: it may be sent again.
+    """
     known = await known_reference(signed, deps)
     if known is not None:
         return await answer_again(signed, known, deps)
     with deps.arrivals.receiving(signed.sender.enterprise_number, signed.profile.id, signed.message.reference):
         order = await authorise(signed, deps)
-        spooled = await spool(order, parts, deps)
-        return await record(spooled, deps)
+        return await spool(order, parts, deps)
 
 
 def require_same_key(key: str | None, reference: str) -> None:

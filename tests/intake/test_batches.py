@@ -13,7 +13,7 @@ from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from cryptography import x509
@@ -24,6 +24,8 @@ from gateway.domain.ids import EnterpriseNumber, Ssin
 from gateway.domain.message import Lane, Recipient
 from gateway.errors import StoreUnavailable
 from gateway.simulators.magic import CITIZEN_NO_BOX
+from gateway.stores.model import NewMessage
+from gateway.stores.sqlite.ledger import SqliteLedger
 
 if TYPE_CHECKING:
     from tests.plugins.house import Answer, House, Part, SenderHand
@@ -254,6 +256,57 @@ async def test_a_ledger_that_is_away_at_the_end_is_told_and_the_same_again_notes
         assert noted(await batch.taken([batch.signed()])) == ["accepted", "missing"]
     assert batches.outcomes(await batch.taken()) == ["accepted", "category-not-authorised"]
     assert noted(await batch.taken([batch.signed()])) == ["accepted", "category-not-authorised"]
+
+
+@pytest.mark.parametrize(("enclosed_bytes", "most"), [(131_072, 8), (0, 1)])
+async def test_items_are_read_while_others_are_recorded_unless_they_lie_on_the_disk(
+    make_house: Any, enclosed_bytes: int, most: int, batches: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(values: dict[str, Any]) -> None:
+        values["stores"] = {"enclose_up_to_bytes": enclosed_bytes}
+
+    house = await make_house(change, parts=["intake"])
+    record = SqliteLedger.record
+    under_way, together, may_go = set[UUID](), list[int](), asyncio.Event()
+
+    async def held(ledger: SqliteLedger, new: NewMessage) -> Any:
+        under_way.add(new.message.message_id)
+        together.append(len(under_way))
+        if len(under_way) == most:
+            may_go.set()
+        await may_go.wait()
+        try:
+            return await record(ledger, new)
+        finally:
+            under_way.discard(new.message.message_id)
+
+    monkeypatch.setattr(SqliteLedger, "record", held)
+    batch = batches.batch_of(await house.sender(), 20)
+    assert batches.outcomes(await batch.taken()) == ["accepted"] * 20
+    assert max(together) == most
+
+
+async def test_a_ledger_that_goes_away_in_the_middle_is_told_and_the_same_batch_completes(
+    intake: House, batches: Any, inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, seen = SqliteLedger.record, list[UUID]()
+
+    async def gone_at_the_third(ledger: SqliteLedger, new: NewMessage) -> Any:
+        seen.append(new.message.message_id)
+        if len(seen) == 3:
+            raise StoreUnavailable("gone")
+        return await record(ledger, new)
+
+    batch = batches.batch_of(await intake.sender(), 30)
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteLedger, "record", gone_at_the_third)
+        answer = await batch.send()
+    assert (answer.status, answer.code) == (503, "store-unavailable")
+    # Those that were begun beside it were waited for, and no more were begun.
+    assert await inside(intake).query("SELECT count(*) FROM message") == [(len(seen) - 1,)]
+    assert len(seen) < 20
+    assert batches.outcomes(await batch.taken()) == ["accepted"] * 30
+    assert await inside(intake).query("SELECT count(*) FROM message") == [(30,)]
 
 
 # ── A body that does not come to its end ──

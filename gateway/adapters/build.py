@@ -39,6 +39,7 @@ async def build_adapter(provider: Provider, *, clock: Callable[[], datetime], si
                 representative=provider.representative,
                 conflict_means=provider.conflict_means,
                 consent_check=provider.consent_check,
+                recipients_at_once=provider.recipients_at_once,
                 environment=provider.registry_environment,
             )
             key = RSAKey.import_key(await asyncio.to_thread(provider.key_file.read_bytes))

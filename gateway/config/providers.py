@@ -61,6 +61,7 @@ class EboxProvider:
     representative: bool  # publish on behalf of senders, or only as ourselves
     conflict_means: ConflictMeans  # what 409 on a repeated key proves
     consent_check: bool
+    recipients_at_once: int  # asked about with one call
     max_documents: int
     max_total_bytes: int
     call: CallRules
@@ -171,6 +172,7 @@ def _ebox(name: str, table: Table, url: Kind[str]) -> EboxProvider:
         representative=representative,
         conflict_means=table.optional("conflict_means", choice(conflicts), "doubt"),
         consent_check=consent_check,
+        recipients_at_once=table.optional("recipients_at_once", integer(1, 100), 20),
         max_documents=table.optional("max_documents", integer(1, _EBOX.max_documents), _EBOX.max_documents),
         max_total_bytes=table.optional("max_total_bytes", integer(1, _LARGEST_BYTES), _EBOX.max_total_bytes),
         call=_call_rules(table),

@@ -93,6 +93,7 @@ def test_providers_have_the_documented_defaults(loaded: Callable[[Mapping[str, A
             representative=True,
             conflict_means="doubt",
             consent_check=True,
+            recipients_at_once=20,
             max_documents=6,
             max_total_bytes=30_000_000,
             call=CallRules(),

@@ -52,7 +52,7 @@ class SqlitePoints:
         run_before, commit_before = Writer.run, Writer._commit
         batch = self.batch
 
-        async def run(writer: Writer, work: Callable[[apsw.Connection], _T]) -> _T:
+        async def run(writer: Writer, work: Callable[[apsw.Connection], _T], *, patient: bool = False) -> _T:
             label = VERB.get()
 
             def named(connection: apsw.Connection) -> _T:
@@ -60,7 +60,7 @@ class SqlitePoints:
                 batch.append(label)  # a change that raised is no part of the commit
                 return value
 
-            waiting: Awaitable[_T] = run_before(writer, named)
+            waiting: Awaitable[_T] = run_before(writer, named, patient=patient)
             return await waiting
 
         def commit(writer: Writer, jobs: Any) -> None:

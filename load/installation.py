@@ -29,6 +29,7 @@ _IN_FLIGHT: Final = 400  # a sender may have half of them
 _PER_S: Final = 100_000  # as much as can be configured
 _BYTES: Final = 10_000_000_000
 _WORKERS: Final = 64  # as many letters at a time as senders have connections: one core is shared by both
+_WORKERS_OF_SEVERAL: Final = 24  # of each gateway over PostgreSQL: more than its connections gain nothing
 _LISTENS_S: Final = 10.0
 _POLL_S: Final = 0.02
 _NONE: Final = 1_000_000_000  # beyond the number of any record
@@ -65,6 +66,7 @@ class Installation(Environment):
         self.cores: Final = cores
         self.members: Final = dict[str, Member]()
         self.ledger: Final = ledger if ledger is not None else f"sqlite://{self.state / 'ledger.db'}"
+        self._several = ledger is not None
         self._shared_certs = certs
         self._sender = sender
 
@@ -175,9 +177,10 @@ class Installation(Environment):
             "sender_requests_per_s": _PER_S,
             "sender_burst": _PER_S,
         }
-        config["workers"] = {"count": _WORKERS}
+        workers = _WORKERS_OF_SEVERAL if self._several else _WORKERS
+        config["workers"] = {"count": workers}
         for provider in config["providers"].values():
-            provider["concurrency"] = _WORKERS
+            provider["concurrency"] = workers
         for impatient in ("polling", "retry"):
             del config[impatient]
         self.config_file.write_text(tomli_w.dumps(config))

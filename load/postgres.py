@@ -18,8 +18,8 @@ shared_buffers = 512MB
 max_wal_size = 4GB
 log_min_messages = warning
 """
-# Of each gateway: for 64 requests and 64 deliveries at a time the usual 10 make some wait longer than they may.
-_POOL: Final = "&pool_max=40"
+# Of each gateway: with the usual 10, some of 64 requests and 24 deliveries at a time wait longer than they may.
+_POOL: Final = "&pool_max=20"
 _ROLES: Final = "CREATE ROLE gateway_owner LOGIN CREATEROLE; CREATE ROLE gateway LOGIN"
 
 

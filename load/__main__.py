@@ -8,12 +8,12 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.demo.environment import DemoFailed
-from load import bench, memory, scale
+from load import bench, memory, profiling, scale
 from load.bodies import BodySet
 from load.dialects import Dialect
 from load.generator import CONNECTIONS
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return asyncio.run(
                     scale.run(options.messages, over_postgres=options.server == "postgresql", report=options.report)
                 )
+            case "profile":
+                return asyncio.run(profiling.run(replace(_order(options), later=True)))
             case _:
                 return memory.main()
     except (CannotRun, DemoFailed) as error:
@@ -97,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     scaled.add_argument("--messages", type=int, default=1_000_000, help="in the ledger of ten years (1000000)")
     scaled.add_argument("--server", choices=("sqlite", "postgresql"), default="sqlite")
     scaled.add_argument("--report", type=Path, metavar="FILE", help="write the figures as JSON")
+    profiled = commands.add_parser("profile", help="tell what the event loop spends its time on while it accepts")
+    _add_order(profiled, mix="20k", messages=2000)
     commands.add_parser("memory", help="measure by how much memory grows while a document of 30 MB is accepted")
     return parser
 

@@ -70,9 +70,12 @@ class Installation(Environment):
         self._shared_certs = certs
         self._sender = sender
 
-    async def start(self, name: str, *parts: str, cores: frozenset[int] | None = None) -> Member:
+    async def start(
+        self, name: str, *parts: str, cores: frozenset[int] | None = None, profile: Path | None = None
+    ) -> Member:
         """
-        Start a gateway that runs these parts, or all, on `cores` (the server's, unless others are named).
+        Start a gateway that runs these parts, or all, on `cores` (the server's, unless others are named); with
+        `profile` under the profiler, which leaves there what it saw of the event loop.
 
         Raises:
             DemoFailed: it does not become ready; the text quotes the end of its log.
@@ -83,7 +86,9 @@ class Installation(Environment):
         log = self.state / f"{name}.log"
         only = [argument for part in parts for argument in ("--only", part)]
         began_s = monotonic()
-        process = await self._spawn(["-m", "gateway", "serve", "--config", str(member.config_file), *only], log)
+        runner = ["-m"] if profile is None else ["-m", "load.under_profiler", str(profile)]
+        served = ["gateway", "serve", "--config", str(member.config_file), *only]
+        process = await self._spawn([*runner, *served], log)
         try:
             await self._wait_until_ready(process, f"{member.ops}/health/ready", log)
             if not parts or "intake" in parts:

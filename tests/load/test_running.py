@@ -48,6 +48,16 @@ def test_thirty_messages_are_accepted_delivered_and_verified(tmp_path: Path) -> 
         assert picture.size == (1100, 884)
 
 
+def test_what_the_time_is_spent_on_is_told_by_module() -> None:
+    done = load("profile", "--messages", "8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.count("  ") >= 2}
+    assert {"asyncio", "gateway/crypto/xmlsig.py", "everything"} <= found.keys()
+    share, each = found["gateway/crypto/xmlsig.py"]
+    assert 0 < float(share.rstrip("%")) < 50
+    assert 10 < int(each) < 200
+
+
 def test_a_goal_that_is_not_reached_fails_and_says_so(tmp_path: Path) -> None:
     work = tmp_path / "work"
     made = load("prepare", "--work", str(work), "--messages", "6")

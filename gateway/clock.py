@@ -10,7 +10,6 @@ takes no new work. When the machine's clock has gone its new way steadily for `s
 the leap has ended, its time is taken over and trusted; when it comes back before that, the leap is undone at once.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +61,8 @@ class _Line:
 
     def at_moment(self, monotonic_s: float) -> datetime:
         passed_s = max(monotonic_s - self.monotonic_s, 0.0)
-        made_up_s = math.copysign(min(abs(self.left_s), _FOLLOWED_S_PER_S * passed_s), self.left_s)
+        most_s = _FOLLOWED_S_PER_S * passed_s
+        made_up_s = max(-most_s, min(self.left_s, most_s))
         return self.at + timedelta(seconds=passed_s + made_up_s)
 
     def skew_s(self, monotonic_s: float, wall: datetime) -> float:

@@ -29,15 +29,16 @@ def canonical_json(members: Mapping[str, Any]) -> bytes:
 
 
 def _is_plain(value: object) -> bool:
-    match value:
-        case str() | bool() | None:
-            return True
-        case int():
-            return -_LARGEST <= value <= _LARGEST
-        case dict():
+    if isinstance(value, str) or value is None:
+        return True
+    if isinstance(value, dict):
+        for name, each in value.items():
             # The standard orders names by their UTF-16, which for ASCII is the order of the encoder.
-            return all(isinstance(name, str) and name.isascii() and _is_plain(each) for name, each in value.items())
-        case list() | tuple():
-            return all(map(_is_plain, value))
-        case _:
-            return False
+            if not isinstance(name, str) or not name.isascii():
+                return False
+            if not isinstance(each, str) and not _is_plain(each):  # most are texts: no call for those
+                return False
+        return True
+    if isinstance(value, int):
+        return -_LARGEST <= value <= _LARGEST
+    return isinstance(value, list | tuple) and all(map(_is_plain, value))

@@ -6,7 +6,7 @@ that is absent is left out: null is no value of any field.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -54,11 +54,11 @@ class _Object:
     """One JSON object of a message: hands out its members and notes everything wrong with them."""
 
     def __init__(self, value: object, path: Path, faults: list[tuple[Path, str]]) -> None:
-        self._members: Mapping[str, object] = value if isinstance(value, Mapping) else {}
+        self._members: dict[str, object] = value if isinstance(value, dict) else {}
         self._path = path
         self._faults = faults
         self._asked: set[str] = set()
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             self.fault("must be an object")
 
     def __contains__(self, name: str) -> bool:
@@ -123,7 +123,7 @@ def json_pointer(path: Path) -> str:
 
 
 def message_from_json(
-    fields: Mapping[str, object], *, allow_test_ssin: bool, pointer: Callable[[Path], str] = json_pointer
+    fields: dict[str, object], *, allow_test_ssin: bool, pointer: Callable[[Path], str] = json_pointer
 ) -> Message:
     """
     Return the message that the JSON form states, once every rule of every field holds.
@@ -141,7 +141,7 @@ def message_from_json(
     return message
 
 
-def batch_from_json(fields: Mapping[str, object], *, pointer: Callable[[Path], str] = json_pointer) -> Batch:
+def batch_from_json(fields: dict[str, object], *, pointer: Callable[[Path], str] = json_pointer) -> Batch:
     """
     Return the batch that the JSON form states, once every rule of every field holds.
 

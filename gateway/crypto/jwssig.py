@@ -52,7 +52,7 @@ _COMPACT: Final = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_
 class SignedJson:
     """What a verified signature covers: the members of the payload, and the certificate that verified it."""
 
-    fields: Mapping[str, object]
+    fields: dict[str, object]
     certificate: x509.Certificate
 
 
@@ -93,7 +93,7 @@ def verify_compact(
     return SignedJson(fields=fields, certificate=received.certificate)
 
 
-def payload_of_stored(body: bytes) -> Mapping[str, object]:
+def payload_of_stored(body: bytes) -> dict[str, object]:
     """
     Return the members of a token's payload that was verified before it was stored.
 
@@ -169,7 +169,7 @@ def _octets(segment: bytes) -> bytes:
     return octets
 
 
-def _object(octets: bytes, which: str) -> Mapping[str, object]:
+def _object(octets: bytes, which: str) -> dict[str, object]:
     try:
         value: object = strict_json(octets)
     except ValueError as exc:

@@ -169,7 +169,7 @@ def _document_json(document: DocumentEntry) -> dict[str, Any]:
 
 def _without_absent(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: _without_absent(value) if isinstance(value, Mapping) else value
+        name: _without_absent(value) if isinstance(value, dict) else value
         for name, value in fields.items()
         if value is not None
     }

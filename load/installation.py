@@ -212,18 +212,8 @@ class Installation(Environment):
         )
 
     async def _start_simulators(self, ebox_port: int, print_port: int) -> None:
-        arguments = [
-            "-m", "gateway.simulators",  # without --keep-bytes: they would hold every document in memory
-            "--ebox", f"127.0.0.1:{ebox_port}",
-            "--print", f"127.0.0.1:{print_port}",
-            "--ebox-client-key", str(self.certs / "ebox-client.pem"),
-            "--print-api-key-file", str(self.certs / "print-api-key"),
-        ]  # fmt: skip
-        log = self.state / "simulators.log"
-        process = await self._spawn(arguments, log)
-        self._stack.push_async_callback(_end, process)
-        await self._wait_until_ready(process, f"{self.addresses.print_house}/_simulator/records", log)
-        pin(process.pid, self.cores.others)
+        # Without --keep-bytes: they would hold every document in memory.
+        pin((await self._run_simulators(ebox_port, print_port)).pid, self.cores.others)
 
 
 async def _until_listening(port: int) -> None:

@@ -164,8 +164,11 @@ class Environment:
         self.config_file.write_text(tomli_w.dumps(config))
 
     async def _start_simulators(self, ebox_port: int, print_port: int) -> None:
+        await self._run_simulators(ebox_port, print_port, "--keep-bytes")
+
+    async def _run_simulators(self, ebox_port: int, print_port: int, *options: str) -> asyncio.subprocess.Process:
         arguments = [
-            "-m", "gateway.simulators", "--keep-bytes",
+            "-m", "gateway.simulators", *options,
             "--ebox", f"127.0.0.1:{ebox_port}",
             "--print", f"127.0.0.1:{print_port}",
             "--ebox-client-key", str(self.certs / "ebox-client.pem"),
@@ -175,6 +178,7 @@ class Environment:
         process = await self._spawn(arguments, log)
         self._stack.push_async_callback(_end, process)
         await self._wait_until_ready(process, f"{self.addresses.print_house}/_simulator/records", log)
+        return process
 
     async def _spawn(self, arguments: list[str], log: Path) -> asyncio.subprocess.Process:
         with log.open("ab") as output:

@@ -240,7 +240,7 @@ class IntakeServer:
         """
         Return how many bytes a request says that it has; one that does not say may have as many as any.
 
-        A batch counts as its largest item at most: no more of it than one item is ever here without being accepted.
+        A batch counts as its largest item at most: no more of it lies on the disk without being accepted.
         """
         size_bytes = request.content_length
         if size_bytes is None:

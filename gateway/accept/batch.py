@@ -2,10 +2,10 @@
 A batch: its signature once, then each item as it streams, by the same stages as a message that comes alone.
 
 An item is ours as soon as its last part is durable, whatever becomes of the rest of the body; what is wrong with one
-item is its own outcome, and the next one goes on. While some are recorded, and so can share a commit, the next ones are
-read. The batch itself is written down with the first item that stands for
-something: a batch of which nothing was taken over leaves nothing behind, and its reference is free. As what the others
-were refused is noted at the end of the request, all at once, also of one that broke off.
+item is its own outcome, and the next one goes on. While some are recorded, the next ones are read (`recording.py`). The
+batch itself is written down with the first item that stands for something: a batch of which nothing was taken over
+leaves nothing behind, and its reference is free. As what the others were refused is noted at the end of the request,
+all at once, also of one that broke off.
 
 How old an item may be is told by the CreatedAt of its batch: that is when it was signed. So a batch that broke off may
 be signed anew and sent again days later; its items, and their digests, stay the same.
@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
@@ -24,6 +24,7 @@ from uuid import UUID
 
 from gateway.accept.authenticate import authenticate_batch, judged, signed_message, verify_batch
 from gateway.accept.record import record
+from gateway.accept.recording import Recording
 from gateway.accept.refusals import log_refusal
 from gateway.accept.stages import (
     AcceptDeps,
@@ -50,7 +51,6 @@ from gateway.stores.ledger import Ledger
 from gateway.stores.model import BatchLink, ItemRefusal, MessageRecord
 
 _ITEM_PART: Final = re.compile(r"m([1-9][0-9]{0,3})\Z")
-_RECORDED_TOGETHER: Final = 8  # items of one batch; each has its small documents in memory until it is recorded
 _DIALECTS: Final = {
     **{media_type: dialect for dialect, media_type in ITEM_MEDIA_TYPES.items()},
     f"{ITEM_MEDIA_TYPES[Dialect.XML]};charset=utf-8": Dialect.XML,
@@ -204,7 +204,7 @@ class _Taking:
 
 
 async def _take_items(batch: _Taking, deps: AcceptDeps) -> None:
-    recording, number = _Recording(), 0
+    recording, number = Recording(deps.spare_places), 0
     try:
         while (part := await batch.parts.peek()) is not None:
             item = _item_of(part, batch.signed.batch, after=number)
@@ -265,40 +265,6 @@ def _note_refused(item: BatchItem, refusal: Refusal, batch: _Taking) -> None:
         number=item.number, reference=item.reference, outcome=Outcome.REFUSED, refusal=told
     )
     batch.tell(refusal)
-
-
-class _Recording:
-    """The items that are being recorded, several at a time."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def begin(self, work: Coroutine[None, None, None]) -> None:
-        """
-        Have an item recorded beside the others; return when there is room for one more.
-
-        Raises:
-            StoreUnavailable: this one or another could not be.
-        """
-        self._tasks.add(asyncio.create_task(work))
-        if len(self._tasks) >= _RECORDED_TOGETHER:
-            await self._wait(asyncio.FIRST_COMPLETED)
-
-    async def end(self) -> None:
-        """
-        Wait for all that were begun.
-
-        Raises:
-            StoreUnavailable: one of them could not be recorded.
-        """
-        if self._tasks:
-            await self._wait(asyncio.ALL_COMPLETED)
-
-    async def _wait(self, until: str) -> None:
-        done, self._tasks = await asyncio.wait(self._tasks, return_when=until)
-        errors = [error for task in done if (error := task.exception()) is not None]
-        if errors:
-            raise errors[0]
 
 
 async def _read(item: BatchItem, batch: _Taking, deps: AcceptDeps) -> SignedMessage:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from gateway.accept.recording import SparePlaces
 from gateway.arrivals import Arrivals
 from gateway.crypto.dialects import Dialect
 from gateway.crypto.identity import Identities, Peer
@@ -95,6 +96,7 @@ class AcceptDeps:
     clock: Callable[[], datetime]
     ids: Callable[[], UUID]
     arrivals: Arrivals = field(default_factory=Arrivals)
+    spare_places: SparePlaces = field(default_factory=SparePlaces)
     refusal_pace: Pace[EnterpriseNumber] = field(default_factory=lambda: Pace(burst=200, per_s=5.0))
 
 

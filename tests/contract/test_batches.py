@@ -149,15 +149,18 @@ async def test_of_two_batches_at_once_under_one_reference_one_is_kept(ledger: Le
     assert await ledger.find_batch(SENDER, "burgerzaken", "batch-1") == winner
 
 
-async def test_items_of_one_batch_at_once_are_all_recorded(ledger: Ledger, records: Any) -> None:
-    batch = a_batch()
-    copies = [replace(batch, batch_id=uuid4()) for _ in range(8)]
-    news = [records.new() for _ in copies]
-    items = [item_of(copy, place, new) for place, (copy, new) in enumerate(zip(copies, news, strict=True), start=1)]
-    assert await asyncio.gather(*(ledger.record(item) for item in items)) == [None] * 8
-    kept = await ledger.find_batch(SENDER, "burgerzaken", "batch-1")
-    assert kept is not None
-    assert await ledger.batch_links(kept.batch_id) == [linked(place + 1, new) for place, new in enumerate(news)]
+@pytest.mark.parametrize("requests", [1, 8])
+async def test_items_of_one_batch_at_once_are_all_recorded(ledger: Ledger, records: Any, requests: int) -> None:
+    for turn in range(5):
+        # Large, so that it takes a while to write it down: all may begin before one has.
+        batch = a_batch(reference=f"batch-{turn}", part=os.urandom(2_000_000))
+        copies = [batch] * 8 if requests == 1 else [replace(batch, batch_id=uuid4()) for _ in range(8)]
+        news = [records.new() for _ in copies]
+        items = [item_of(copy, place, new) for place, (copy, new) in enumerate(zip(copies, news, strict=True), start=1)]
+        assert await asyncio.gather(*(ledger.record(item) for item in items)) == [None] * 8
+        kept = await ledger.find_batch(SENDER, "burgerzaken", batch.reference)
+        assert kept is not None
+        assert await ledger.batch_links(kept.batch_id) == [linked(place + 1, new) for place, new in enumerate(news)]
 
 
 async def test_the_walk_tells_the_batch_that_proves_a_message(ledger: Ledger, records: Any) -> None:

@@ -20,7 +20,7 @@ _KNOWN: Final = "SELECT batch_id, content_sha256 FROM batch WHERE sender = $1 AN
 _INSERT: Final = """
 INSERT INTO batch (batch_id, sender, profile, party, reference, content_sha256, accepted_at, part)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-ON CONFLICT (sender, profile, reference) DO NOTHING RETURNING batch_id
+ON CONFLICT DO NOTHING RETURNING batch_id -- of another request, or of another item of this one
 """
 _LINK: Final = """
 INSERT INTO batch_item (batch_id, number, message_id, is_proof) VALUES ($1, $2, $3, $4)

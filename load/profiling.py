@@ -79,11 +79,7 @@ async def _profiled(installation: Installation, name: str, bodies: BodySet | Non
         if shot.result.errors:
             raise CannotRun(f"{shot.result.errors} requests failed: {dict(shot.result.codes)}")
     await installation.stop(name)
-    return await asyncio.to_thread(_read, installation.state / f"{name}.profile")
-
-
-def _read(file: Path) -> Stats:
-    return stats_of(str(file))
+    return await asyncio.to_thread(stats_of, str(installation.state / f"{name}.profile"))
 
 
 def stats_of(profiled: Profile | str) -> Stats:
